@@ -1,0 +1,144 @@
+"""The batch: flat completion tokens, no padding. One `Batch` serves every method (design D3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, Scalar, TokenIds, TokenMask, TokenRows
+from klimb.types import Finish, Group
+
+PER_TOKEN = ("tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight")
+PER_ROW = ("group", "reward", "scored", "truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a policy says of a batch: `logp[t]` (differentiable, nats) of each token, and `entropy[t]` (detached, nats)."""
+
+    logp: PerToken
+    entropy: PerToken
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an objective returns: a loss and metrics, each a sum weighted by `batch.weight`, so that parts add up."""
+
+    loss: Scalar
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One entry per completion token (t), per completion (r), per prompt (g); rows and groups are in order.
+
+    `prompts[g]` holds the prompt's token ids. `learn[t]` is False where no gradient may flow (a failed score, a
+    filtered row). `reward[r]` is zero and meaningless where `scored[r]` is False. `sampler[t]` is the sampler's own
+    log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
+    """
+
+    tokens: TokenIds
+    row: TokenRows
+    group: RowGroups
+    prompts: tuple[Tensor, ...]
+    learn: TokenMask
+    reward: PerRow
+    scored: RowMask
+    truncated: RowMask
+    temperature: float = 1.0
+    sampler: PerToken | None = None
+    entropy: PerToken | None = None
+    advantage: PerToken | None = None
+    old: PerToken | None = None
+    ref: PerToken | None = None
+    weight: PerToken | None = None
+
+    @classmethod
+    def of(cls, groups: Sequence[Group]) -> Batch:
+        """The batch of some groups, whose prompts are rendered (`prompt.tokens` is there)."""
+        rows = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts]
+        done = [rollout.completion for _, rollout in rows]
+        lengths = torch.tensor([len(completion.tokens) for completion in done], dtype=torch.int64)
+        scored = torch.tensor([rollout.reward is not None for _, rollout in rows], dtype=torch.bool)
+        row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        return cls(
+            tokens=_flat([completion.tokens for completion in done], torch.int64),
+            row=row,
+            group=torch.tensor([index for index, _ in rows], dtype=torch.int64),
+            prompts=tuple(torch.tensor(group.prompt.tokens, dtype=torch.int64) for group in groups),
+            learn=scored[row],
+            reward=torch.tensor([rollout.reward or 0.0 for _, rollout in rows], dtype=torch.float32),
+            scored=scored,
+            truncated=torch.tensor([completion.finish is Finish.LENGTH for completion in done], dtype=torch.bool),
+            temperature=groups[0].transform.temperature if groups else 1.0,
+            sampler=_complete([completion.logps for completion in done], lengths),
+            entropy=_complete([completion.entropies for completion in done], lengths),
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many completions there are."""
+        return self.group.numel()
+
+    @property
+    def lengths(self) -> RowGroups:
+        """How many completion tokens each row has."""
+        return torch.bincount(self.row, minlength=self.rows)
+
+    def replace(self, **changes: object) -> Batch:
+        """This batch with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def old_or(self, now: PerToken) -> PerToken:
+        """`old` where it is known; else the policy has not moved since it sampled, and old = now, detached."""
+        return now.detach() if self.old is None else self.old
+
+    def to(self, device: torch.device | str) -> Batch:
+        """This batch on another device."""
+        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, prompts=tuple(prompt.to(device) for prompt in self.prompts), **moved)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Only these rows (ascending indices), with rows and groups renumbered and unused prompts dropped."""
+        chosen = torch.zeros(self.rows, dtype=torch.bool, device=self.row.device)
+        chosen[rows] = True
+        keep = chosen[self.row]
+        renumber = torch.cumsum(chosen, 0) - 1
+        used, group = torch.unique(self.group[chosen], return_inverse=True)
+        parts: dict[str, object] = {name: v[keep] for name in PER_TOKEN if (v := getattr(self, name)) is not None}
+        parts |= {name: getattr(self, name)[chosen] for name in PER_ROW}
+        parts |= {"row": renumber[self.row[keep]], "group": group}
+        return replace(self, prompts=tuple(self.prompts[int(index)] for index in used), **parts)  # type: ignore[arg-type]
+
+    def split(self, tokens: int) -> Iterator[Batch]:
+        """Parts of at most `tokens` processed tokens (a prompt counts once in each part that uses it), in order.
+
+        A single row longer than `tokens` is a part of its own. Memory only: weights are not touched.
+        """
+        lengths, groups = self.lengths.tolist(), self.group.tolist()
+        part: list[int] = []
+        size = 0
+        for row, (length, group) in enumerate(zip(lengths, groups, strict=True)):
+            shared = bool(part) and groups[part[-1]] == group
+            cost = length + (0 if shared else self.prompts[group].numel())
+            if part and size + cost > tokens:
+                yield self.take(torch.tensor(part))
+                part, size, cost = [], 0, length + self.prompts[group].numel()
+            part.append(row)
+            size += cost
+        if part:
+            yield self.take(torch.tensor(part))
+
+
+def _flat(values: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+    return torch.tensor([value for row in values for value in row], dtype=dtype)
+
+
+def _complete(values: Sequence[Sequence[float]], lengths: Tensor) -> PerToken | None:
+    """One value per token, or None where any row lacks them."""
+    if any(len(row) != length for row, length in zip(values, lengths.tolist(), strict=True)):
+        return None
+    return _flat(values, torch.float32)

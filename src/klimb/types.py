@@ -1,0 +1,138 @@
+"""The words: messages, prompts, completions, scores, rollouts, groups. Frozen, and without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Finish(StrEnum):
+    """Why a completion ended."""
+
+    EOS = "eos"
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Outcome(StrEnum):
+    """How a scoring attempt ended. Only SCORED ever enters a baseline or a gradient."""
+
+    SCORED = "scored"
+    UNSCORABLE = "unscorable"
+    TIMED_OUT = "timed_out"
+    INFRA_FAILED = "infra_failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy is asked: either chat `messages` or plain `text`.
+
+    `id` names the prompt for ever (it seeds its samples). `tokens` is filled when it is rendered, once;
+    nothing is tokenised again after that.
+    """
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    answer: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What a sampler did to the policy's distribution before it drew: its log-probs are of the transformed one."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens were given probability zero."""
+        return self.top_p < 1.0 or self.top_k > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy answered. `tokens` ends with the EOS token where `finish` is EOS.
+
+    `logps` (one a token, natural log) are the sampler's own, under its transform; `entropies` (nats) are of the
+    distribution at the sampling temperature, before truncation, and may be absent.
+    """
+
+    tokens: tuple[int, ...]
+    logps: tuple[float, ...]
+    text: str
+    finish: Finish
+    entropies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The answer of one reward source for one completion: a finite number, or the name of a failure."""
+
+    outcome: Outcome
+    value: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        finite = self.value is not None and math.isfinite(self.value)
+        if finite is not (self.outcome is Outcome.SCORED):
+            raise ValueError(f"a score is a finite number exactly when it is scored, not {self.outcome} {self.value}")
+
+    @classmethod
+    def of(cls, value: float, reason: str = "") -> Score:
+        """A score that counts; what is not finite becomes UNSCORABLE."""
+        number = float(value)
+        if not math.isfinite(number):
+            return cls(Outcome.UNSCORABLE, None, reason or f"the reward was {number}")
+        return cls(Outcome.SCORED, number, reason)
+
+    @property
+    def counts(self) -> bool:
+        """Whether this score may enter a baseline or a gradient."""
+        return self.outcome is Outcome.SCORED
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion with its scores. `reward` is the combined score; None where any needed source failed."""
+
+    completion: Completion
+    k: int
+    seed: int
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The completions of one prompt, drawn by one version of the policy under one transform."""
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    transform: Transform = field(default_factory=Transform)
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two completions of one prompt, of which people (or a judge) preferred the first."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None = None
