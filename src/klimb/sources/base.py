@@ -1,0 +1,48 @@
+"""What every source of experience is: for each step it gives groups of scored rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from klimb.config import Settings
+from klimb.generation.base import Sampler, Sampling
+from klimb.types import Completion, Group, Prompt, Score
+
+ScoreAll = Callable[[Sequence[Prompt], Sequence[Completion]], list[dict[str, Score]]]
+Timer = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What a source works with. `weights` are the sources' shares in the reward; `version` names the policy's weights."""
+
+    prompts: Sequence[Prompt]
+    render: Callable[[Prompt], Prompt]
+    sampler: Sampler
+    sampling: Sampling
+    score_all: ScoreAll
+    weights: dict[str, float]
+    version: Callable[[], str]
+    seed: int
+    stage: Timer
+
+
+class Experience(Protocol):
+    """An opened source."""
+
+    def groups(self, step: int) -> list[Group]:
+        """The groups of optimizer step `step`: a pure function of the step, the seed and the policy's weights."""
+        ...
+
+
+class Source(Settings):
+    """A source's settings."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    def open(self, supplies: Supplies) -> Experience:
+        """The source, ready to give."""
+        raise NotImplementedError

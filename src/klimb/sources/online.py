@@ -1,0 +1,94 @@
+"""On-policy experience: prompts from the data, completions from the policy, scores from the rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from klimb.generation.base import Request
+from klimb.rewards.total import combine
+from klimb.seeds import draw_seed, permutation
+from klimb.sources.base import Experience, Source, Supplies
+from klimb.types import Completion, Group, Prompt, Rollout, Score
+
+
+class Online(Source):
+    """Samples `completions` answers to each of `prompts` prompts at every step."""
+
+    type: Literal["online"] = "online"
+    gives: ClassVar[frozenset[str]] = frozenset({"groups"})
+    prompts: Annotated[int, Field(ge=1)] = 8
+    """How many prompts each step asks."""
+    completions: Annotated[int, Field(ge=1)] = 8
+    """How many completions are drawn of each prompt (the group size G)."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """How many times each batch is learned from."""
+    minibatches: Annotated[int, Field(ge=1)] = 1
+    """Into how many optimizer steps each pass over a batch is cut, by prompts."""
+
+    def open(self, supplies: Supplies) -> Experience:
+        return OnlineExperience(self, supplies)
+
+
+class OnlineExperience:
+    """The opened source."""
+
+    def __init__(self, settings: Online, supplies: Supplies) -> None:
+        self.settings, self.supplies = settings, supplies
+
+    def groups(self, step: int) -> list[Group]:
+        """Samples and scores the groups of step `step` (from 1)."""
+        s = self.supplies
+        prompts = [s.render(s.prompts[index]) for index in self.indices(step)]
+        with s.stage("sample"):
+            done = sample_groups(s, prompts, step, self.settings.completions)
+        with s.stage("score"):
+            flat = [completion for completions in done for completion in completions]
+            asked = [p for p, completions in zip(prompts, done, strict=True) for _ in completions]
+            scores = s.score_all(asked, flat)
+        version, transform = s.version(), s.sampling.transform
+        seeds = seeds_of(s.seed, step, prompts, self.settings.completions)
+        answers = iter(scores)
+        return [
+            Group(p, _rollouts(completions, row, [next(answers) for _ in completions], s.weights), transform, version)
+            for p, completions, row in zip(prompts, done, seeds, strict=True)
+        ]
+
+    def indices(self, step: int) -> list[int]:
+        """Which prompts step `step` asks: each pass over the data visits every prompt once, in a seeded order."""
+        count = len(self.supplies.prompts)
+        first = (step - 1) * self.settings.prompts
+        visits = range(first, first + self.settings.prompts)
+        orders = {epoch: permutation(self.supplies.seed, epoch, count) for epoch in {v // count for v in visits}}
+        return [int(orders[visit // count][visit % count]) for visit in visits]
+
+
+def seeds_of(seed: int, step: int, prompts: Sequence[Prompt], count: int) -> list[tuple[int, ...]]:
+    """The seeds of each prompt's completions; a prompt that is asked again in one step gets other ones."""
+    seen: dict[str, int] = {}
+    rows = []
+    for prompt in prompts:
+        start = seen.get(prompt.id, 0)
+        seen[prompt.id] = start + count
+        rows.append(tuple(draw_seed(seed, step, prompt.id, k) for k in range(start, start + count)))
+    return rows
+
+
+def sample_groups(
+    supplies: Supplies, prompts: Sequence[Prompt], step: int, count: int
+) -> list[tuple[Completion, ...]]:
+    """`count` completions of each rendered prompt."""
+    seeds = seeds_of(supplies.seed, step, prompts, count)
+    requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
+    return supplies.sampler.sample(requests, supplies.sampling)
+
+
+def _rollouts(
+    completions: Sequence[Completion], seeds: Sequence[int], scores: Sequence[dict[str, Score]], weights: dict[str, float]
+) -> tuple[Rollout, ...]:
+    return tuple(
+        Rollout(completion, k, seed, named, combine(named, weights))
+        for k, (completion, seed, named) in enumerate(zip(completions, seeds, scores, strict=True))
+    )

@@ -1,0 +1,80 @@
+"""The settings of training: how long, in what parts, by which optimizer, saved how often."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from klimb.config import Settings
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class AdamW(Settings):
+    """AdamW with float32 master weights, a warm-up and gradient clipping by norm (Loshchilov and Hutter 2019)."""
+
+    type: Literal["adamw"] = "adamw"
+    lr: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-5
+    """The learning rate after the warm-up."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    """The decay of the first and the second moment."""
+    eps: Annotated[float, Field(gt=0.0)] = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Decoupled weight decay, as a share of the learning rate."""
+    warmup: Annotated[int, Field(ge=0)] = 5
+    """Optimizer steps over which the learning rate rises linearly to `lr`."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the learning rate does after the warm-up: stays, or falls to zero at the last step."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """The largest norm of the whole gradient; a larger one is scaled down to it."""
+
+
+class NoCorrection(Settings):
+    """Sampler log-probs are measured and shown, and not used in the loss."""
+
+    type: Literal["none"] = "none"
+
+
+class Truncate(Settings):
+    """Each token's weight is multiplied by min(pi_old / mu, cap), mu being the sampler (truncated importance weight)."""
+
+    type: Literal["truncate"] = "truncate"
+    cap: Annotated[float, Field(ge=1.0)] = 2.0
+    """The largest weight."""
+
+
+class Mask(Settings):
+    """Each token's weight is multiplied by pi_old / mu, and is zero where that lies outside [low, high]."""
+
+    type: Literal["mask"] = "mask"
+    low: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Tokens whose weight is below this do not learn."""
+    high: Annotated[float, Field(ge=1.0)] = 2.0
+    """Tokens whose weight is above this do not learn."""
+
+
+Correction = Annotated[NoCorrection | Truncate | Mask, Field(discriminator="type")]
+
+
+class Training(Settings):
+    """How long to train and in what parts."""
+
+    steps: Annotated[int, Field(ge=1)] = 100
+    """How many batches are sampled and learned from."""
+    micro_tokens: Annotated[int, Field(ge=16)] = 1024
+    """The most tokens (prompts once, completions) in one forward and backward pass: memory only, never the result."""
+    correction: Correction = NoCorrection()
+    """What is done about the difference between sampler and trainer log-probs."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """After this many non-finite optimizer steps in a row the run returns to its last good checkpoint and stops."""
+
+
+class Checkpoints(Settings):
+    """When the whole state is saved, and how many saves are kept."""
+
+    every: Annotated[int, Field(ge=1)] = 20
+    """Save after each so many steps, and at the end."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """How many checkpoints stay; the newest ones."""

@@ -1,0 +1,128 @@
+"""Checkpoints that are whole or not there: temporary folder, fsync, manifest with a hash per file, rename (design D8)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from klimb.errors import CheckpointError
+
+MANIFEST = "MANIFEST.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A checkpoint that must not be used, and why."""
+
+    path: Path
+    why: str
+
+
+def name_of(step: int) -> str:
+    """The folder of the checkpoint of a step."""
+    return f"step-{step:06d}"
+
+
+def save(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
+    """Writes a checkpoint with `write(temporary folder)` and publishes it; a failure leaves what was there before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    final, temporary = folder / name_of(step), folder / f"tmp-{step:06d}"
+    temporary.mkdir()
+    write(temporary)
+    files = {}
+    for path in _files(temporary):
+        _sync(path)
+        files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+    text = json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1, sort_keys=True)
+    seal = temporary / MANIFEST
+    seal.write_text(json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n" + text)
+    _sync(seal)
+    for inner in {path.parent for path in _files(temporary)} | {temporary}:
+        _sync(inner)
+    replaced = folder / f"tmp-replaced-{step:06d}"
+    if final.exists():
+        os.rename(final, replaced)
+    os.rename(temporary, final)
+    _sync(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return final
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints."""
+    for path in steps(folder)[: -keep or None]:
+        shutil.rmtree(path)
+
+
+def steps(folder: Path) -> list[Path]:
+    """The published checkpoints, oldest first, whether good or not."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+
+
+def newest(folder: Path) -> tuple[Path | None, list[Broken]]:
+    """The newest checkpoint that verifies, and the newer ones that do not."""
+    broken = []
+    for path in reversed(steps(folder)):
+        if (why := fault(path)) is None:
+            return path, broken
+        broken.append(Broken(path, why))
+    return None, broken
+
+
+def verified(path: Path) -> Path:
+    """This checkpoint, if it is whole."""
+    if (why := fault(path)) is not None:
+        raise CheckpointError(f"load the checkpoint {path}", why, "use another checkpoint of this run")
+    return path
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None if every byte is as it was written."""
+    try:
+        head, _, text = (path / MANIFEST).read_text().partition("\n")
+        if json.loads(head)["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+            return f"{MANIFEST} was changed"
+        manifest = json.loads(text)
+        expected, said = manifest["files"], manifest["step"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read: {type(error).__name__}"
+    if name_of(said) != path.name:
+        return f"the folder {path.name} holds step {said}"
+    found = {file.relative_to(path).as_posix() for file in _files(path)} - {MANIFEST}
+    if found != set(expected):
+        missing, extra = sorted(set(expected) - found), sorted(found - set(expected))
+        return f"missing files {missing}, unexpected files {extra}"
+    return next(_wrong(path, expected), None)
+
+
+def _wrong(path: Path, expected: dict[str, dict[str, object]]) -> Iterator[str]:
+    for name, entry in sorted(expected.items()):
+        if (size := (path / name).stat().st_size) != entry["bytes"]:
+            yield f"{name} has {size} bytes, not {entry['bytes']}"
+        elif _hash(path / name) != entry["sha256"]:
+            yield f"the content of {name} was changed"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

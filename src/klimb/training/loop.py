@@ -1,0 +1,162 @@
+"""The run: evaluate, sample, learn, log, save; until the last step, a signal, or divergence."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from klimb import rollouts
+from klimb.batch import Batch
+from klimb.errors import Diverged, Interrupted
+from klimb.generation.base import Sampler
+from klimb.rundir import RunDir
+from klimb.seeds import seed_of
+from klimb.sources.base import Experience
+from klimb.training import checkpoint, state
+from klimb.training.base import AdamW, Checkpoints
+from klimb.training.schedule import learning_rate
+from klimb.training.signals import StopFlag, stop_flag
+from klimb.training.state import Progress, SaveModel
+from klimb.training.step import Learner, Tally, learn
+from klimb.training.stopwatch import Stopwatch
+from klimb.training.summary import summarise
+from klimb.types import Group
+
+
+class Log(Protocol):
+    """Where a run's numbers go beside its directory; never raises."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows one step's metrics."""
+        ...
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Tells of something that happened."""
+        ...
+
+
+Evaluate = Callable[[int], tuple[dict[str, float], Sequence[Group]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Everything that a run works with, opened."""
+
+    rundir: RunDir
+    learner: Learner
+    experience: Experience
+    sampler: Sampler
+    evaluate: Evaluate
+    save_model: SaveModel
+    schedule: AdamW
+    checkpoints: Checkpoints
+    evaluate_every: int
+    seed: int
+    log: Log
+    watch: Stopwatch
+    moved: Callable[[], None] = lambda: None
+    """Told that the weights have changed."""
+
+
+class _Stop(Exception):
+    """A signal asked to stop before anything of this step was updated."""
+
+
+def train(crew: Crew, progress: Progress) -> Progress:
+    """Runs from `progress` to the last step; returns where it ended. Raises Interrupted or Diverged, saved."""
+    steps = crew.learner.settings.steps
+    with stop_flag() as flag:
+        try:
+            if progress.step == 0:
+                _record(crew, 0, _evaluated(crew, 0))
+            while progress.step < steps:
+                _heed(flag)
+                progress = _advance(crew, progress, flag)
+                if progress.bad >= crew.learner.settings.patience:
+                    raise _diverged(crew, progress)
+                if progress.step % crew.checkpoints.every == 0 or progress.step == steps:
+                    _save(crew, progress)
+        except _Stop:
+            crew.learner.optimizer.clear()
+            if progress.step and not (crew.rundir.checkpoints / checkpoint.name_of(progress.step)).exists():
+                _save(crew, progress)
+            assert flag.signal is not None
+            raise Interrupted(flag.signal, str(crew.rundir.path)) from None
+    return progress
+
+
+def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
+    """One step: sample, learn, evaluate, log."""
+    step = progress.step + 1
+    groups = crew.experience.groups(step)
+    _heed(flag)
+    lr = learning_rate(crew.schedule, step, crew.learner.settings.steps)
+    before = crew.learner.optimizer.count
+    tally = learn(crew.learner, Batch.of(groups), lr, seed_of(crew.seed, step), crew.watch, lambda: _heed(flag))
+    with crew.watch.stage("save"):
+        rollouts.write(crew.rundir.rollout(step), groups, step)
+    moved = crew.learner.optimizer.count - before
+    if moved:
+        with crew.watch.stage("sync"):
+            crew.moved()
+            crew.sampler.refresh()
+    metrics = tally.metrics() | summarise(groups) | {"optim/lr": lr}
+    if step % crew.evaluate_every == 0 or step == crew.learner.settings.steps:
+        metrics |= _evaluated(crew, step)
+    _tell_skipped(crew, step, tally)
+    _record(crew, step, metrics)
+    bad = 0 if moved or not tally.skipped else progress.bad + 1
+    return replace(progress, step=step, updates=crew.learner.optimizer.count, bad=bad)
+
+
+def _evaluated(crew: Crew, step: int) -> dict[str, float]:
+    with crew.watch.stage("evaluate"):
+        metrics, groups = crew.evaluate(step)
+        if groups:
+            rollouts.write(crew.rundir.evaluation(step), groups, step)
+    return metrics
+
+
+def _record(crew: Crew, step: int, metrics: dict[str, float]) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    line = metrics | crew.watch.read() | {"memory/peak_gb": peak}
+    crew.rundir.append_metrics({"step": step, **line})
+    crew.log.log(step, line)
+
+
+def _tell_skipped(crew: Crew, step: int, tally: Tally) -> None:
+    for what in tally.skipped:
+        crew.log.event("skipped", step=step, what=f"{what} was not finite; the update was not made")
+
+
+def _save(crew: Crew, progress: Progress) -> None:
+    folder: Path = crew.rundir.checkpoints
+    with crew.watch.stage("save"):
+        checkpoint.save(
+            folder, progress.step, lambda at: state.write(at, progress, crew.learner.optimizer, crew.save_model)
+        )
+        checkpoint.prune(folder, crew.checkpoints.keep)
+
+
+def _diverged(crew: Crew, progress: Progress) -> Diverged:
+    """Goes back to the newest good checkpoint, then says so."""
+    good, _ = checkpoint.newest(crew.rundir.checkpoints)
+    where = "no checkpoint had been made"
+    if good is not None:
+        back = state.restore(good, crew.learner.optimizer)
+        crew.moved()
+        crew.sampler.refresh()
+        where = f"the weights are those of step {back.step} again ({good})"
+    crew.log.event("diverged", step=progress.step, where=where)
+    return Diverged(
+        f"train past step {progress.step}", f"{progress.bad} steps in a row were not finite; {where}",
+        "look at events.jsonl for what was not finite; lower optimizer.lr or check the rewards",
+    )
+
+
+def _heed(flag: StopFlag) -> None:
+    if flag.signal is not None:
+        raise _Stop

@@ -1,0 +1,59 @@
+"""All that a run needs to go on: what is written into a checkpoint, and how it is put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from klimb.errors import CheckpointError
+from klimb.training.optimizer import MasterAdamW
+
+SaveModel = Callable[[Path, Mapping[str, Tensor]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, beside its tensors."""
+
+    step: int = 0
+    """The last completed step."""
+    updates: int = 0
+    """How many optimizer updates have been made."""
+    bad: int = 0
+    """How many steps in a row could not be taken because something was not finite."""
+    fingerprint: str = ""
+    """The content hash of the data."""
+    initial: str = ""
+    """The content hash of the weights the run began with."""
+
+
+def write(folder: Path, progress: Progress, optimizer: MasterAdamW, save_model: SaveModel) -> None:
+    """Writes weights (a Hugging Face folder), moments and progress into a folder."""
+    save_model(folder / "model", optimizer.master)
+    save_file({name: tensor.contiguous() for name, tensor in optimizer.state().items()}, folder / "optimizer.safetensors")
+    (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1, sort_keys=True))
+
+
+def read_progress(folder: Path) -> Progress:
+    """The progress that a checkpoint holds."""
+    return Progress(**json.loads((folder / "state.json").read_text()))
+
+
+def restore(folder: Path, optimizer: MasterAdamW) -> Progress:
+    """Puts a checkpoint's weights and moments back, in place, and returns its progress."""
+    progress = read_progress(folder)
+    master: dict[str, Tensor] = {}
+    for path in sorted((folder / "model").glob("*.safetensors")):
+        master |= load_file(path)
+    if missing := sorted(set(optimizer.master) - set(master)):
+        raise CheckpointError(
+            f"load the checkpoint {folder}", f"no weights for {missing[0]} and {len(missing) - 1} more",
+            "use the model settings that the run began with",
+        )
+    optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates)
+    return progress

@@ -1,0 +1,45 @@
+"""What the rollouts of a step say, as metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from klimb.types import Finish, Group, Outcome
+
+
+def summarise(groups: Sequence[Group]) -> dict[str, float]:
+    """Rewards, outcomes, lengths and entropy of some groups; a mean of nothing is left out."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = [len(rollout.completion.tokens) for rollout in rollouts]
+    out = {
+        "length/mean": fmean(lengths),
+        "length/truncated": fmean(r.completion.finish is Finish.LENGTH for r in rollouts),
+        "tokens/sampled": float(sum(lengths)),
+        "group/degenerate": fmean(_degenerate(group) for group in groups),
+    }
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    if rewards:
+        out |= {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}
+    entropies = [value for rollout in rollouts for value in rollout.completion.entropies]
+    if entropies:
+        out["policy/entropy"] = fmean(entropies)
+    return out | _sources(groups)
+
+
+def _degenerate(group: Group) -> bool:
+    """Whether a group says nothing about which completion is better."""
+    return len({rollout.reward for rollout in group.rollouts if rollout.reward is not None}) < 2
+
+
+def _sources(groups: Sequence[Group]) -> dict[str, float]:
+    """The mean score of each source over what it scored, and the share of each outcome."""
+    scores = [(name, score) for g in groups for rollout in g.rollouts for name, score in rollout.scores.items()]
+    outcomes = Counter(score.outcome for _, score in scores)
+    out = {f"outcome/{outcome}": outcomes[outcome] / len(scores) for outcome in Outcome} if scores else {}
+    for name in sorted({name for name, _ in scores}):
+        values = [score.value for other, score in scores if other == name and score.value is not None]
+        if values:
+            out[f"reward/{name}"] = fmean(values)
+    return out
