@@ -1,0 +1,66 @@
+# Every target makes what it needs, and is quick the second time. Needs Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+STEPS ?= 6
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+COVER := --cov --cov-report=
+
+.PHONY: demo test test-all check format bench docs clean .venv
+.DELETE_ON_ERROR:
+
+demo: .venv/runtime.stamp  ## a 135M-parameter model learns sums from a checked reward
+	$(BIN)/klimb pull smollm2-135m
+	$(BIN)/klimb train recipes/demo.yaml
+
+test: check  ## what CI runs: under ten minutes on two cores, from nothing
+	$(PYTEST) $(COVER) -m "not slow and not model"
+	@$(MAKE) --no-print-directory cover
+
+test-all: check  ## also the slow tests and those that need the 135M model (pulled if it is not there)
+	$(BIN)/klimb pull smollm2-135m
+	$(PYTEST) $(COVER)
+	@$(MAKE) --no-print-directory cover
+
+.PHONY: cover
+cover:
+	$(BIN)/coverage report --skip-covered --fail-under=90
+	$(BIN)/coverage report --include="src/klimb/functional/*,src/klimb/objectives/*" --skip-covered --fail-under=100
+
+check: .venv/dev.stamp  ## lint, format, types, and which way imports run
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/runtime.stamp  ## side by side with TRL, in one run (STEPS=n; about two minutes a step)
+	$(BIN)/klimb pull smollm2-135m
+	$(BIN)/python bench/rlvr_vs_trl.py --steps $(STEPS)
+
+docs: .venv/dev.stamp  ## the site, in site/
+	$(BIN)/properdocs build --strict --quiet --config-file mkdocs.yml
+	@echo "docs: site/index.html"
+
+clean:
+	rm -rf .venv .trl-venv site build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +
+
+.venv: .venv/dev.stamp
+
+.venv/runtime.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "klimb needs Python 3.11 or newer; found: $$($(PYTHON) --version); try: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
+		{ echo "Python's venv is missing; try: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --no-input -c constraints.txt "$$(grep ^torch== constraints.txt)"
+	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/runtime.stamp
+	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e ".[dev,docs]"
+	@touch $@

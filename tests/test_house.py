@@ -1,0 +1,247 @@
+"""The house rules, each with a proof that its check can fail. What ruff, mypy and import-linter check is not repeated."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "klimb"
+CODE = sorted(path for folder in ("src", "tests", "bench", "examples") for path in (ROOT / folder).rglob("*.py"))
+OURS = [path for path in CODE if "tests" not in path.relative_to(ROOT).parts]
+TESTS = [path for path in CODE if path.name.startswith("test_")]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+FORBIDDEN = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.dump", "pickle.dumps", "torch.load", "torch.save"}
+FORBIDDEN |= {"yaml.load", "yaml.unsafe_load", "os.system", "joblib.load", "marshal.loads", "shelve.open"}
+ASSERTIONS = re.compile(r"\b(raises|fail|warns|assert_\w+|assert\w*)$")
+
+
+def named(node: ast.AST) -> str:
+    """`a.b.c` of a name or an attribute, else nothing."""
+    if isinstance(node, ast.Attribute):
+        return f"{named(node.value)}.{node.attr}".lstrip(".")
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, FUNCTION))
+
+
+def long_file(source: str) -> list[str]:
+    count = len(source.splitlines())
+    return [f"{count} lines, more than 250"] if count > 250 else []
+
+
+def long_functions(source: str) -> list[str]:
+    sizes = ((f.name, (f.end_lineno or f.lineno) - f.lineno + 1) for f in functions(ast.parse(source)))
+    return [f"{name} has {size} lines, more than 50" for name, size in sizes if size > 50]
+
+
+def forbidden_calls(source: str) -> list[str]:
+    """Calls that run code or data of unknown origin."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            if named(node.func) in FORBIDDEN:
+                faults.append(f"line {node.lineno}: {named(node.func)}")
+            for word in node.keywords:
+                trusting = word.arg == "trust_remote_code" and getattr(word.value, "value", True) is not False
+                if trusting or (word.arg == "shell" and getattr(word.value, "value", False) is True):
+                    faults.append(f"line {node.lineno}: {word.arg}")
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
+            faults += [
+                f"line {node.lineno}: import {name}" for name in names & {"pickle", "cloudpickle", "dill", "shelve"}
+            ]
+    return faults
+
+
+def silent_tests(source: str) -> list[str]:
+    """Tests without an assertion of any kind, their own or through a helper of the same file that asserts."""
+
+    def asserts(node: ast.AST, helpers: frozenset[str] = frozenset()) -> bool:
+        calls = {named(call.func).rpartition(".")[2] for call in ast.walk(node) if isinstance(call, ast.Call)}
+        plain = any(isinstance(inner, ast.Assert) for inner in ast.walk(node))
+        return plain or bool(calls & helpers) or any(ASSERTIONS.match(call) for call in calls)
+
+    every = list(functions(ast.parse(source)))
+    helpers = frozenset(f.name for f in every if not f.name.startswith("test_") and asserts(f))
+    return [f"{f.name} asserts nothing" for f in every if f.name.startswith("test_") and not asserts(f, helpers)]
+
+
+def documented_methods(source: str) -> set[str]:
+    classes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    return {n.name for node in classes for n in node.body if isinstance(n, FUNCTION) and ast.get_docstring(n)}
+
+
+CONTRACT = {name for path in PACKAGE.glob("*/base.py") for name in documented_methods(path.read_text("utf-8"))}
+
+
+def undocumented(source: str) -> list[str]:
+    """Public classes, functions and methods without a docstring; a method that fills in a base's is said there."""
+    faults = []
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.ClassDef, *FUNCTION)) and not node.name.startswith("_"):
+            inner = [n for n in node.body if isinstance(n, FUNCTION)] if isinstance(node, ast.ClassDef) else []
+            checked = [node, *(n for n in inner if not n.name.startswith("_") and n.name not in CONTRACT)]
+            faults += [f"{n.name} has no docstring" for n in checked if not ast.get_docstring(n)]
+    return faults
+
+
+def paths_of_this_machine(source: str) -> list[str]:
+    found = re.findall(r"(?<![\w.])/(?:work|root|home|tmp/w)/\w+", source)
+    return [f"a path of one machine: {path}" for path in found]
+
+
+CHECKS: list[tuple[Callable[[str], list[str]], list[Path], str]] = [
+    (long_file, CODE, "x = 1\n" * 251),
+    (long_functions, CODE, "def f():\n" + "    x = 1\n" * 50),
+    (forbidden_calls, OURS, "import torch\ntorch.load('x')"),
+    (forbidden_calls, OURS, "import pickle"),
+    (forbidden_calls, OURS, "f(trust_remote_code=True)"),
+    (silent_tests, TESTS, "def test_nothing():\n    print(1)"),
+    (undocumented, OURS, "class A:\n    '''A.'''\n    def undocumented(self): return 1"),
+    (paths_of_this_machine, OURS, "open('/ro" + "ot/x')"),
+]
+
+
+@pytest.mark.parametrize(("check", "files", "_bad"), CHECKS, ids=lambda value: getattr(value, "__name__", ""))
+def test_every_file_keeps_the_rule(check: Callable[[str], list[str]], files: list[Path], _bad: str) -> None:
+    faults = [f"{path.relative_to(ROOT)}: {fault}" for path in files for fault in check(path.read_text("utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(("check", "_files", "bad"), CHECKS, ids=lambda value: getattr(value, "__name__", ""))
+def test_the_rule_finds_a_planted_fault(check: Callable[[str], list[str]], _files: list[Path], bad: str) -> None:
+    assert len(check(bad)) == 1
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "eval_step()",
+        "yaml.safe_load(x)",
+        "f(trust_remote_code=False)",
+        "model.eval()",
+        "subprocess.run([1], shell=False)",
+    ],
+)
+def test_the_rule_against_forbidden_calls_leaves_others_alone(good: str) -> None:
+    assert forbidden_calls(good) == []
+
+
+def test_no_committed_text_holds_a_path_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    texts = [
+        ROOT / name for name in listed.split("\0") if name.endswith((".md", ".toml", ".yaml", ".yml", ".txt", ".cfg"))
+    ]
+    faults = [
+        f"{path.name}: {fault}"
+        for path in texts
+        if path.exists()
+        for fault in paths_of_this_machine(path.read_text("utf-8"))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def recipe_faults(source: str) -> list[str]:
+    """A recipe has at most 30 lines, a header of four named facts, and is a mapping."""
+    header = "\n".join(line for line in source.splitlines() if line.startswith("#")).lower()
+    faults = [
+        f"the header lacks '{word}:'" for word in ("paper", "hardware", "minutes", "see") if f"{word}:" not in header
+    ]
+    if len(source.splitlines()) > 30:
+        faults.append(f"{len(source.splitlines())} lines, more than 30")
+    return faults if isinstance(yaml.safe_load(source), dict) else [*faults, "not a mapping"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_short_and_says_what_to_expect(path: Path) -> None:
+    assert recipe_faults(path.read_text("utf-8")) == []
+
+
+def test_the_recipe_check_finds_planted_faults() -> None:
+    assert len(recipe_faults("# paper: x\n" + "a: 1\n" * 30)) == 4
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def circles(edges: dict[str, set[str]]) -> list[str]:
+    """The import circles, each as `a -> b -> a`, found by a walk in depth."""
+    found: list[str] = []
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append(" -> ".join([*way[way.index(name) :], name]))
+        elif name not in done:
+            for following in sorted(edges.get(name, ())):
+                walk(following, [*way, name])
+            done.add(name)
+
+    for name in sorted(edges):
+        walk(name, [])
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The klimb modules that a file imports when it is itself imported (not inside functions, not for types only)."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.startswith("klimb.")}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {
+        ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in PACKAGE.rglob("*.py")
+    }
+    edges = {
+        name: {other for other in imported(path) if other in modules and other != name}
+        for name, path in modules.items()
+    }
+    assert circles(edges) == []
+
+
+def test_the_circle_check_finds_a_planted_circle() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a -> b -> c -> a"]
+
+
+def loads_torch(statement: str) -> bool:
+    """Whether a fresh Python has torch or transformers loaded after this statement."""
+    code = f"{statement}\nimport sys\nprint('torch' in sys.modules or 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.split()[-1] == "True"
+
+
+def test_settings_and_the_command_line_load_without_torch() -> None:
+    assert not loads_torch("import klimb.cli, klimb.recipe, klimb.describe, klimb.types, klimb.errors")
+
+
+def test_the_torch_check_sees_torch() -> None:
+    assert loads_torch("import klimb.batch")
+
+
+def test_every_metric_that_is_logged_by_name_stands_in_the_glossary() -> None:
+    from klimb.tracking import metrics
+
+    words = re.compile(
+        r'"((?:reward|outcome|group|policy|objective|optim|length|tokens|eval|time|memory|bandit)/[a-z_]+)"'
+    )
+    used = {(path.name, name) for path in PACKAGE.rglob("*.py") for name in words.findall(path.read_text("utf-8"))}
+    assert {(file, name) for file, name in used if not metrics.known(name)} == set()
+    assert not metrics.known("reward/nonsense_of_no_source/x")
