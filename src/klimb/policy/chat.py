@@ -1,0 +1,82 @@
+"""From a prompt to token ids, once; and from token ids back to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from klimb.errors import DataError, ModelError
+from klimb.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def render(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, context: int, room: int = 1
+) -> Prompt:
+    """The prompt with its `tokens`; one that has them already is only checked.
+
+    `system` goes before a chat that has no system message. `room` tokens must be left in the context for the answer.
+    Raises DataError by the prompt's id where it is empty or too long, ModelError where chats cannot be rendered.
+    """
+    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system))
+    if not tokens:
+        raise DataError(f"prompt {prompt.id!r} wants at least one token", "none", "give it some text")
+    if len(tokens) + room > context:
+        raise DataError(
+            f"prompt {prompt.id!r} must leave room for {room} more token{'s' * (room > 1)}",
+            f"{len(tokens)} tokens, and the model's context is {context}",
+            "a shorter prompt, a smaller sampling.max_tokens, or a model with a longer context",
+        )
+    return prompt if prompt.tokens else replace(prompt, tokens=tokens)
+
+
+def decode(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of some tokens, special ones left out."""
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def eos_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> frozenset[int]:
+    """Every id that ends a completion: the tokenizer's own and those named in the model's configurations."""
+    values = [getattr(holder, "eos_token_id", None) for holder in (tokenizer, *configs)]
+    lists = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return frozenset(int(value) for part in lists for value in part if value is not None)
+
+
+def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer itself puts BOS before a text."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+
+
+def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> list[int]:
+    text = _chat(prompt, tokenizer, system) if prompt.messages else prompt.text
+    if text is None:
+        raise DataError(f"prompt {prompt.id!r} wants messages or a text", "neither", "fill one of the two")
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if wants_bos(tokenizer) and ids[:1] != [tokenizer.bos_token_id]:
+        ids = [int(tokenizer.bos_token_id), *ids]
+    return ids
+
+
+def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
+    """The conversation as the model's chat template writes it, ready for the assistant's turn."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"prompt {prompt.id!r} is a chat, which needs a model with a chat template",
+            "a tokenizer without one",
+            "an instruct model, or plain text prompts",
+        )
+    messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    try:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # a template is a program of the model's author, and may raise anything
+        raise DataError(
+            f"prompt {prompt.id!r} cannot be rendered by the model's chat template",
+            f"{type(error).__name__}: {error}",
+            "roles and an order of turns that the model knows (some know no system message)",
+        ) from error

@@ -1,0 +1,49 @@
+"""What the machine has: device, arithmetic, and an allocator that is told to keep its pages."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Literal
+
+import torch
+
+from klimb.errors import ModelError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+KEEP = (1 << 31) - 1
+
+
+def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to use. Raises ModelError where cuda is asked for and not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device=cuda wants a GPU that torch can see", "none", "model.device=cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def dtype_of(wanted: Literal["auto", "bfloat16", "float32"], device: torch.device, small: bool = False) -> torch.dtype:
+    """The arithmetic to use; auto is float32 for a `small` model, where bfloat16 gains nothing."""
+    if wanted == "auto":
+        return torch.bfloat16 if has_bfloat16(device) and not small else torch.float32
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def keep_freed_pages() -> bool:
+    """Tells glibc to keep freed memory for the next use: fresh pages cost several times what their bytes do.
+
+    Says whether it could (it cannot on systems without glibc, where nothing changes).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, KEEP)) and bool(mallopt(M_TRIM_THRESHOLD, KEEP))

@@ -1,0 +1,167 @@
+"""Opens a policy from its settings: finds the model, refuses what cannot work, and says why."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from klimb.errors import ModelError
+from klimb.policy import hardware
+from klimb.policy.base import PolicySettings
+from klimb.policy.policy import Policy
+from klimb.policy.quiet import quiet
+from klimb.policy.tiny import tiny_model, tiny_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def load(settings: PolicySettings, seed: int = 0) -> Policy:
+    """The policy that the settings name. `seed` draws the tiny model's weights and is not read for any other.
+
+    Raises ModelError for a model that is missing, broken, or not a causal language model.
+    """
+    hardware.keep_freed_pages()
+    device = hardware.device_of(settings.device)
+    dtype = hardware.dtype_of(settings.precision, device, small=settings.name == "tiny")
+    if settings.name == "tiny":
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
+        model: Any = tiny_model(settings.tiny, len(tokenizer), seed).to(dtype)
+    else:
+        model, tokenizer = _pretrained(settings.name, dtype)
+    _check_fit(settings.name, model, tokenizer)
+    return Policy.of(model.to(device), tokenizer, settings)
+
+
+def _pretrained(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
+    place = _place(name)
+    config = _config(name, place)
+    if isinstance(place, Path):
+        _check_weights(place)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here
+        raise _broken(name, "a tokenizer", error, "copy tokenizer.json and tokenizer_config.json beside it") from error
+    try:
+        with quiet():
+            loaded = cast(Any, AutoModelForCausalLM).from_pretrained(
+                place,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise _broken(name, "weights that load", error, "download or save the model again") from error
+    model, info = loaded
+    wrong = sorted({*map(str, info["missing_keys"]), *(str(entry[0]) for entry in info["mismatched_keys"])})
+    if wrong:
+        raise ModelError(
+            f"model {name!r} wants weights for all its parts",
+            f"missing or of another shape: {', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}",
+            "the config.json that belongs to these weights, or a complete download",
+        )
+    return model, tokenizer
+
+
+def _place(name: str) -> Path | str:
+    """The folder of a model, or its hub name where no folder is known."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise ModelError(f"model {name!r} wants a folder", "a file", f"its folder, {str(folder.parent)!r}")
+    if (pulled := _pulled(name)) is not None:
+        return pulled
+    if name.startswith((".", "/", "~")) or not HUB_NAME.fullmatch(name):
+        raise ModelError(f"model {name!r} wants a folder", "nothing there", "an existing folder, a hub name, or tiny")
+    return name
+
+
+def _pulled(name: str) -> Path | None:
+    from klimb.policy import pull
+
+    return pull.resolve(name)
+
+
+def _config(name: str, place: Path | str) -> Any:
+    if isinstance(place, Path) and not (place / "config.json").is_file():
+        raise ModelError(
+            f"model {name!r} wants a config.json", "none in the folder", "the folder that save_pretrained wrote"
+        )
+    try:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:
+        cure = "klimb pull smollm2-135m, a folder, or a machine that reaches the hub"
+        if isinstance(place, Path):
+            cure = "a config.json that this version of transformers knows; code from a model's author is never run"
+        raise _broken(name, "a configuration that can be read", error, cure) from error
+    if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"model {name!r} wants a causal language model",
+            f"model_type={config.model_type}",
+            "a decoder such as Llama or Qwen",
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(
+            f"model {name!r} wants weights that can be trained", "quantised ones", "the model before it was quantised"
+        )
+    return config
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuses a folder without safetensors; a pickle is never read."""
+    if any(folder.glob("*.safetensors")):
+        _check_shards(folder)
+        return
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"model {str(folder)!r} wants safetensors weights",
+            f"{pickles[0]}, a pickle, which may run code when it is read",
+            "save it again with save_pretrained (safe serialization)",
+        )
+    raise ModelError(f"model {str(folder)!r} wants weights", "no *.safetensors in the folder", "a complete download")
+
+
+def _check_shards(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise _broken(str(folder), f"an {index.name} that can be read", error, "a complete download") from error
+    gone = sorted(name for name in names if not (folder / str(name)).is_file())
+    if gone:
+        raise ModelError(f"model {str(folder)!r} wants all its shards", f"{gone[0]} is missing", "a complete download")
+
+
+def _check_fit(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The tokenizer and the weights belong together, something ends a completion, and every weight is a number."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"model {name!r} wants a tokenizer of at most {rows} tokens",
+            f"one of {len(tokenizer)}",
+            "the tokenizer that belongs to these weights",
+        )
+    if tokenizer.eos_token_id is None and getattr(model.generation_config, "eos_token_id", None) is None:
+        raise ModelError(f"model {name!r} wants an end-of-text token", "none", "eos_token in tokenizer_config.json")
+    for part, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight.sum())) and not bool(torch.isfinite(weight).all()):
+            raise ModelError(f"model {name!r} wants finite weights", f"NaN or infinity in {part}", "download it again")
+
+
+def _broken(name: str, wants: str, error: Exception, cure: str) -> ModelError:
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    return ModelError(f"model {name!r} wants {wants}", f"{type(error).__name__}: {first}", cure)

@@ -1,0 +1,197 @@
+"""The two ways to compute a batch, and the check at load that chooses between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from klimb.batch import Batch
+from klimb.errors import ModelError
+from klimb.policy import attention
+from klimb.policy.heads import HeadRule, token_logps
+from klimb.policy.packing import Packing
+
+
+class Path(Protocol):
+    """A way to compute the log-probs and entropies of a batch."""
+
+    @property
+    def name(self) -> str:
+        """The way, in words."""
+        ...
+
+    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-prob (differentiable) and entropy (detached) of each completion token, float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One padded forward pass for all rows; `rule` is None where only the model's own logits are trusted."""
+
+    model: Any
+    rule: HeadRule | None
+    name: str = "plain: one padded forward pass"
+
+    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        tokens, mask, places = _padded(batch)
+        if self.rule is None:
+            logits = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+            logits = logits.flatten(0, 1)[places].float() / batch.temperature
+            logps = logits.log_softmax(-1)
+            plain = logps.detach()
+            entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
+            return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
+        hidden = self.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One flat sequence: prompts once, no padding, only the places that predict go through the output layer."""
+
+    model: Any
+    rule: HeadRule
+    fallback: Plain
+    name: str = "packed: prompts once, no padding, output layer in chunks"
+
+    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        packing = Packing.of(batch)
+        try:
+            hidden = self.hidden(packing)
+        except attention.DoesNotFit:
+            return self.fallback.token_logps(batch)
+        return _head(self.model, self.rule, hidden[packing.source], batch)
+
+    def hidden(self, packing: Packing) -> Tensor:
+        """The last hidden states of a packed sequence: (n, d)."""
+        ready_made = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=packing.tokens.device)
+        out = self.model.base_model(
+            input_ids=packing.tokens[None],
+            position_ids=packing.positions[None],
+            attention_mask=ready_made,  # four axes: transformers takes it for finished and builds no mask of its own
+            use_cache=False,
+            packing=packing,
+        )
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
+
+
+def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing: bool) -> tuple[Path, list[str]]:
+    """The path for a model, with notes in words. Raises ModelError where `packed` is asked for and does not fit."""
+    probe = _probe(model)
+    notes: list[str] = []
+    rule: HeadRule | None = HeadRule.of(model.config)
+    with torch.no_grad():
+        truth = _one_by_one(model, probe)
+        reason = _disagreement(Plain(model, rule), probe, truth, model.dtype)
+        if reason:
+            notes.append(f"the model's own logits are used, as the chunked output layer does not fit: {reason}")
+            rule = None
+        plain = Plain(model, rule)
+        path: Path = plain
+        if wanted != "plain":
+            reason = reason or _try_packed(model, rule, plain, probe, truth)
+            if not reason and rule is not None:
+                path = Packed(model, rule, plain)
+            elif wanted == "packed":
+                raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
+            else:
+                notes.append(f"packed does not fit: {reason}")
+    if checkpointing:
+        notes.append(_checkpoint(model))
+    return path, notes
+
+
+def _try_packed(model: Any, rule: HeadRule | None, plain: Plain, probe: Batch, truth: tuple[Tensor, Tensor]) -> str:
+    """Why the packed path does not fit; empty where it does, and then the model's attention is set to it."""
+    before = model.config._attn_implementation
+    if rule is None:
+        return "the output layer does not fit"
+    try:
+        model.set_attn_implementation(attention.NAME)
+        Packed(model, rule, plain).hidden(Packing.of(probe))
+        reason = _disagreement(Packed(model, rule, plain), probe, truth, model.dtype)
+    except Exception as error:  # noqa: BLE001 any architecture may fail here in its own way; then the plain path is right
+        reason = f"{type(error).__name__}: {error}"
+    if reason:
+        model.set_attn_implementation(before)
+    return reason
+
+
+def _probe(model: Any) -> Batch:
+    """A few random tokens: two prompts, three completions, of different lengths."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    lengths, groups, sizes = (7, 4, 6), (0, 0, 1), (5, 9)
+    tokens = torch.randint(vocabulary, (sum(lengths),), generator=generator)
+    rows = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
+    return Batch(
+        tokens=tokens,
+        row=rows,
+        group=torch.tensor(groups),
+        prompts=tuple(torch.randint(vocabulary, (size,), generator=generator) for size in sizes),
+        learn=torch.ones_like(tokens, dtype=torch.bool),
+        reward=torch.zeros(3),
+        scored=torch.ones(3, dtype=torch.bool),
+        truncated=torch.zeros(3, dtype=torch.bool),
+    ).to(model.device)
+
+
+def _one_by_one(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """What the model itself says of each sequence alone."""
+    parts = [Plain(model, None).token_logps(batch.take(torch.tensor([row]))) for row in range(batch.rows)]
+    return torch.cat([logp for logp, _ in parts]), torch.cat([entropy for _, entropy in parts])
+
+
+def _disagreement(path: Path, batch: Batch, truth: tuple[Tensor, Tensor], dtype: torch.dtype) -> str:
+    """How a path differs from the truth, in words; empty where it agrees as well as the arithmetic allows."""
+    try:
+        found = path.token_logps(batch)
+    except Exception as error:  # noqa: BLE001 as above
+        return f"{type(error).__name__}: {error}"
+    allowed = 1e-3 if dtype == torch.float32 else 0.25
+    gap = max(float((a - b).abs().mean()) for a, b in zip(found, truth, strict=True))
+    return "" if gap <= allowed else f"log-probs differ by {gap:.2g} nats a token from the model's own"
+
+
+def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    layer: Any = model.get_output_embeddings()
+    return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature)
+
+
+def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded token ids and mask (r, n), and for each token the flat place that predicts it (t)."""
+    lengths = batch.lengths
+    sizes = torch.tensor([prompt.numel() for prompt in batch.prompts], device=lengths.device)[batch.group]
+    width = int((sizes + lengths).max()) if batch.rows else 0
+    tokens = torch.zeros(batch.rows, width, dtype=torch.int64, device=lengths.device)
+    mask = torch.zeros_like(tokens)
+    for row, part in enumerate(torch.split(batch.tokens, lengths.tolist())):
+        prompt = batch.prompts[int(batch.group[row])]
+        whole = torch.cat([prompt, part])
+        tokens[row, : whole.numel()], mask[row, : whole.numel()] = whole, 1
+    starts = torch.cumsum(lengths, 0) - lengths
+    within = torch.arange(batch.tokens.numel(), device=lengths.device) - starts[batch.row]
+    return tokens, mask, batch.row * width + sizes[batch.row] + within - 1
+
+
+def _checkpoint(model: Any) -> str:
+    """Makes each layer recompute itself in the backward pass."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.forward = partial(_recomputed, layer.forward)
+    return f"activation checkpointing in {len(layers)} layers" if layers else "no layer can be checkpointed"
+
+
+def _recomputed(forward: Any, *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

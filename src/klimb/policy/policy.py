@@ -1,0 +1,132 @@
+"""The policy: a causal language model that gives the log-prob and entropy of every completion token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from klimb.batch import Batch, Outputs
+from klimb.policy import chat
+from klimb.policy.base import PolicySettings
+from klimb.policy.paths import Path as ComputePath
+from klimb.policy.paths import choose
+from klimb.policy.quiet import quiet
+from klimb.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Policy:
+    """A model, its tokenizer and the way it is computed. Dropout is off: now and old log-probs must agree."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        path: ComputePath,
+        notes: Sequence[str] = (),
+        system: str | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.path, self.system = model, tokenizer, path, system
+        self.notes = tuple(notes)
+        self.eos_ids = chat.eos_ids(tokenizer, model.generation_config, model.config)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings) -> Policy:
+        """Chooses how the model is computed, by a check on random tokens."""
+        model.eval()
+        path, notes = choose(model, settings.path, settings.checkpointing)
+        return cls(model, tokenizer, path, notes, settings.system)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`."""
+        logp, entropy = self.path.token_logps(batch.to(self.device))
+        return Outputs(logp.to(batch.tokens.device), entropy.to(batch.tokens.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the forward and backward pass."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def context(self) -> int:
+        """The most tokens a prompt and its completion may have together."""
+        config = self.model.config
+        for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+            if isinstance(value := getattr(config, name, None), int) and value > 0:
+                return value
+        return int(min(self.tokenizer.model_max_length, 1 << 30))
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights, each once (tied ones too)."""
+        yield from self.model.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights with their names, each once."""
+        yield from self.model.named_parameters()
+
+    def render(self, prompt: Prompt, room: int = 1) -> Prompt:
+        """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
+        return chat.render(prompt, self.tokenizer, self.system, self.context, room)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, special ones left out."""
+        return chat.decode(tokens, self.tokenizer)
+
+    def version(self) -> str:
+        """A hash of the weights as they are computed with: equal weights, equal version."""
+        digest = hashlib.sha256()
+        for name, weight in self.model.named_parameters():
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.
+
+        `state_dict` (by the names of `named_parameters`) replaces the weights, for instance by float32 masters.
+        """
+        folder = Path(folder)
+        weights = {**self.model.state_dict(), **(state_dict or {})}
+        if state_dict and (head := self._tied()) is not None:
+            weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=weights, max_shard_size="1000GB")
+        self.tokenizer.save_pretrained(folder)
+        dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+        if len(dtypes) == 1:
+            _write_dtype(folder / "config.json", str(dtypes.pop()).removeprefix("torch."))
+
+    def describe(self) -> str:
+        """Which way of computing was chosen and why, in words."""
+        count = sum(weight.numel() for weight in self.parameters())
+        what = f"{type(self.model).__name__}, {count / 1e6:.1f} M weights, {self.dtype}".replace("torch.", "")
+        return "; ".join([f"{what} on {self.device}", self.path.name, *self.notes])
+
+    def _tied(self) -> str | None:
+        """The name of the output layer's weight where it is the input embedding itself."""
+        head, embedding = self.model.get_output_embeddings(), self.model.get_input_embeddings()
+        return None if head is None or head.weight is not embedding.weight else self._weight_of(head)
+
+    def _weight_of(self, wanted: nn.Module) -> str:
+        return next(f"{name}.weight" for name, module in self.model.named_modules() if module is wanted)
+
+
+def _write_dtype(path: Path, dtype: str) -> None:
+    """The dtype of the file's weights, which need not be the one the model computes in."""
+    config = json.loads(path.read_text("utf-8"))
+    config["dtype"] = dtype
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
