@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from klimb import functional as F
@@ -9,7 +10,7 @@ from klimb.config import Settings
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
-    from klimb.shapes import PerToken, RowMask
+    from klimb.shapes import PerRow, PerToken, RowMask, TokenMask
 
 
 class Objective(Settings):
@@ -41,3 +42,45 @@ class Objective(Settings):
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         """The surrogate loss and its metrics, from `now` = the current policy on `batch`."""
         raise NotImplementedError
+
+
+def given(batch: Batch, name: str) -> PerToken:
+    """A field of the batch that must have been filled by now. Raises ValueError where it was not."""
+    value: PerToken | None = getattr(batch, name)
+    if value is None:
+        raise ValueError(f"the batch has no `{name}`: it is filled before the loss is asked for")
+    return value
+
+
+def spread(batch: Batch, advantage: PerRow) -> Batch:
+    """The batch with each row's advantage at each of its tokens."""
+    return batch.replace(advantage=advantage[batch.row])
+
+
+def live_rows(batch: Batch, forced: bool) -> RowMask:
+    """Rows with a weighted token whose advantage is not zero; any weighted token will do where a KL `forced` it."""
+    weighted = given(batch, "weight") != 0
+    moved = weighted if forced else weighted & (given(batch, "advantage") != 0)
+    return F.segments.any_by(moved, batch.row, batch.rows)
+
+
+def movement(log_ratio: PerToken, live: TokenMask, advantage: PerToken) -> dict[str, PerToken]:
+    """How far the policy has moved from the one that sampled, per token, from log(now / old).
+
+    The ratio, k3 of KL(old||now) in nats, and whether the clip took away a gradient that would not have been zero.
+    """
+    clipped = ~live & (advantage != 0)
+    return {
+        "policy/ratio": F.importance.ratio(log_ratio),
+        "policy/kl_old": F.divergence.k3(-log_ratio),
+        "policy/clip_share": clipped.to(log_ratio.dtype),
+    }
+
+
+def terms(batch: Batch, loss: PerToken, metrics: Mapping[str, PerToken]) -> Terms:
+    """The loss and the metrics as sums weighted by `batch.weight`, so that parts add up; metrics are detached."""
+    from klimb.batch import Terms
+
+    weight = given(batch, "weight")
+    sums = {name: F.weighting.total(value.detach(), weight) for name, value in metrics.items()}
+    return Terms(F.weighting.total(loss, weight), sums)

@@ -1,0 +1,90 @@
+"""An objective from a user's own file: `{type: custom, path: mine.py:Mine, settings: {...}}`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from klimb.errors import KlimbError
+from klimb.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from klimb.batch import Batch, Outputs, Terms
+    from klimb.shapes import PerToken, RowMask
+
+
+class Custom(Objective):
+    """A subclass of `klimb.objectives.base.Objective` in a Python file; the file is run when the settings are read."""
+
+    type: Literal["custom"] = "custom"
+    path: str
+    """FILE.py:Class, the file relative to the working directory."""
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    """The settings of that class."""
+    _inner: Objective = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        self._inner = load(self.path, self.settings)
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return self._inner.needs
+
+    @property
+    def minimum_group(self) -> int:  # type: ignore[override]
+        return self._inner.minimum_group
+
+    @property
+    def refers(self) -> bool:
+        return self._inner.refers
+
+    def advantage(self, batch: Batch) -> Batch:
+        return self._inner.advantage(batch)
+
+    def weighting(self, batch: Batch) -> PerToken:
+        return self._inner.weighting(batch)
+
+    def live(self, batch: Batch) -> RowMask:
+        return self._inner.live(batch)
+
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return self._inner.loss(now, batch)
+
+
+def load(path: str, settings: Mapping[str, Any]) -> Objective:
+    """The objective `FILE.py:Class` with these settings. Raises ValueError that says what was found and what to do."""
+    file, _, name = path.rpartition(":")
+    if not Path(file).is_file():
+        raise _fault(path, f"no file {file or path!r}", "path=mine.py:Mine, relative to where klimb is started")
+    found = getattr(_run(file, path), name, None)
+    if not (isinstance(found, type) and issubclass(found, Objective)):
+        raise _fault(path, f"{name!r} is {type(found).__name__}", "name a subclass of klimb.objectives.base.Objective")
+    try:
+        return found(**settings)
+    except ValidationError as error:
+        places = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise _fault(path, "; ".join(places), "correct objective.settings") from error
+
+
+def _run(file: str, path: str) -> object:
+    """The module of a Python file, under a name of its own, by which pydantic finds what its annotations mean."""
+    name = f"klimb_custom.{Path(file).resolve()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise _fault(path, f"{file} is no Python file", "a name that ends in .py")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _fault(path, f"{type(error).__name__}: {error}", f"make `python {file}` run") from error
+    return module
+
+
+def _fault(path: str, found: str, cure: str) -> ValueError:
+    return ValueError(KlimbError(f"objective.path={path} cannot be used", found, cure).line())
