@@ -1,0 +1,54 @@
+"""Text of a completion while it grows: where a stop string appears, and what is left before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Decoder(Protocol):
+    """The part of a tokenizer that is used here."""
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = ...) -> str:
+        """The text of some token ids."""
+        ...
+
+
+class Texts:
+    """Decodes completions, and finds the stop strings in them.
+
+    A stop string that is itself a special token ends a completion by its id, for special tokens have no text.
+    """
+
+    def __init__(self, tokenizer: Decoder, stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        special = _special_ids(tokenizer)
+        self.stop_ids = frozenset(special[text] for text in stop if text in special)
+        self.stop = tuple(text for text in stop if text and text not in special)
+        # Each token but a special one has a byte of text at least; some more, for the first may lose a leading space.
+        self.window = 4 + max((len(text.encode()) for text in self.stop), default=0)
+
+    def stopped(self, tokens: list[int]) -> bool:
+        """Whether the last of `tokens` completed a stop string."""
+        if tokens and tokens[-1] in self.stop_ids:
+            return True
+        if not self.stop or not self._cut(tokens[-self.window :])[1]:
+            return False
+        return self._cut(tokens)[1]
+
+    def final(self, tokens: list[int], ended: bool) -> str:
+        """The text of a finished completion, without a closing EOS (`ended`), cut before the first stop string."""
+        if ended or (tokens and tokens[-1] in self.stop_ids):
+            tokens = tokens[:-1]
+        return self._cut(tokens)[0]
+
+    def _cut(self, tokens: list[int]) -> tuple[str, bool]:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        places = [place for stop in self.stop if (place := text.find(stop)) >= 0]
+        return (text[: min(places)], True) if places else (text, False)
+
+
+def _special_ids(tokenizer: object) -> dict[str, int]:
+    """The special tokens by their text, where the tokenizer tells them."""
+    decoder = getattr(tokenizer, "added_tokens_decoder", {})
+    return {str(token): int(index) for index, token in decoder.items() if getattr(token, "special", False)}
