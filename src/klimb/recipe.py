@@ -1,0 +1,111 @@
+"""A recipe: the whole of a run's settings, and the checks between its parts. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from klimb.config import Settings
+from klimb.data import AnyData
+from klimb.errors import KlimbError
+from klimb.evaluation.base import Evaluate
+from klimb.generation import AnyGenerator
+from klimb.generation.base import Sampling
+from klimb.generation.local import Local
+from klimb.objectives import AnyObjective
+from klimb.policy.base import PolicySettings
+from klimb.rewards import AnyReward
+from klimb.selection import AnySelector
+from klimb.selection.every import Every
+from klimb.sources import AnySource
+from klimb.sources.online import Online
+from klimb.tracking import AnyTracker
+from klimb.training.base import AdamW, Checkpoints, NoCorrection, Training
+
+
+class Recipe(Settings):
+    """Everything that a run is made of."""
+
+    model: PolicySettings
+    """The language model that learns."""
+    data: AnyData
+    """The prompts, with answers that can be checked."""
+    rewards: Annotated[tuple[AnyReward, ...], Field(min_length=1)]
+    """What scores the completions."""
+    objective: AnyObjective
+    """What is maximised, and by which surrogate."""
+    selector: AnySelector = Every()
+    """Which tokens learn."""
+    source: AnySource = Online()
+    """Where experience comes from."""
+    sampling: Sampling = Sampling()
+    """How completions are drawn in training."""
+    generator: AnyGenerator = Local()
+    """What draws them."""
+    optimizer: AdamW = AdamW()
+    """How the weights move."""
+    training: Training = Training()
+    """How long, and in what parts."""
+    evaluation: Evaluate = Evaluate()
+    """How often held-out accuracy is measured, and on how many problems."""
+    checkpoints: Checkpoints = Checkpoints()
+    """How often everything is saved."""
+    trackers: tuple[AnyTracker, ...] = ()
+    """Where else the numbers go; the run directory always has them."""
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    """Every random draw depends on this and on names and numbers, never on timing."""
+    run: Path | None = None
+    """The run directory; by default `runs/<name of the recipe>`."""
+
+    def faults(self) -> list[KlimbError]:
+        """What does not fit together, each with its cure."""
+        return list(self._faults())
+
+    def _faults(self) -> Iterator[KlimbError]:
+        source, objective = self.source, self.objective
+        if not objective.needs <= source.gives:
+            yield KlimbError(
+                f"{objective.type} reads {', '.join(sorted(objective.needs))}",
+                f"source '{source.type}' gives {', '.join(sorted(source.gives))}",
+                "choose a source that gives what the objective reads",
+            )
+        if source.completions < objective.minimum_group:
+            yield KlimbError(
+                f"{objective.type} compares at least {objective.minimum_group} completions of a prompt",
+                f"source.completions={source.completions}", f"source.completions={objective.minimum_group} or more",
+            )
+        if source.minibatches > source.prompts:
+            yield KlimbError(
+                f"cut each batch into {source.minibatches} minibatches by prompts", f"source.prompts={source.prompts}",
+                f"source.minibatches={source.prompts} or fewer",
+            )
+        yield from self._reward_faults()
+        yield from self._sampling_faults()
+
+    def _reward_faults(self) -> Iterator[KlimbError]:
+        names = [reward.name or reward.type for reward in self.rewards]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield KlimbError(
+                "tell reward sources apart by name", f"{names.count(name)} sources named '{name}'",
+                "give each its own rewards.N.name",
+            )
+        if all(reward.weight == 0 for reward in self.rewards):
+            yield KlimbError(
+                "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
+            )
+
+    def _sampling_faults(self) -> Iterator[KlimbError]:
+        if self.sampling.temperature == 0:
+            yield KlimbError(
+                "explore while training", "sampling.temperature=0 draws the same completion every time",
+                "sampling.temperature=1.0",
+            )
+        if self.sampling.transform.truncates and not isinstance(self.training.correction, NoCorrection):
+            yield KlimbError(
+                "correct for the sampler by importance weights",
+                "sampling.top_p or sampling.top_k gives some tokens probability zero, so the weights are not defined",
+                "sampling.top_p=1.0 sampling.top_k=0, or training.correction.type=none",
+            )

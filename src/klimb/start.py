@@ -1,0 +1,105 @@
+"""How a run begins: new, continued after an interruption, or forked from another run's checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from klimb import __version__
+from klimb.atomic import write_atomic
+from klimb.config import changed, dump
+from klimb.environment import environment
+from klimb.errors import CheckpointError, RunError
+from klimb.recipe import Recipe
+from klimb.rundir import RunDir, pretty, step_name
+from klimb.training import checkpoint
+from klimb.training.checkpoint import Broken
+
+FREE = ("run", "trackers", "checkpoints")
+"""Settings that change nothing about what is learned, and so may differ when a run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a run begins: `start` is the checkpoint to go on from (None = from nothing), `broken` those passed over."""
+
+    rundir: RunDir
+    start: Path | None
+    broken: tuple[Broken, ...] = ()
+    forked: bool = False
+
+
+@contextmanager
+def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterator[Beginning]:
+    """Owns the run directory while inside, made or found; everything later than the starting checkpoint is forgotten.
+
+    Raises RunError where the run that is there has other settings or data, CheckpointError where a fork has no source.
+    """
+    config = {"settings": dump(recipe), "data": data, "klimb": __version__}
+    fresh = not RunDir(path).exists
+    origin = _origin(fork) if fork else None
+    if origin and not fresh:
+        raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
+    rundir = RunDir.create(path, config, environment()) if fresh else RunDir.open(path)
+    with rundir.own():
+        if not fresh:
+            _check_same(rundir, recipe, config)
+        start, broken = (origin, []) if origin else checkpoint.newest(rundir.checkpoints)
+        for one in broken:
+            rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why)
+        if origin is None:
+            rundir.truncate_after(int(start.name.removeprefix("step-")) if start else -1)
+        kind = "forked" if origin else "continued" if start else "started"
+        rundir.event(kind, checkpoint=str(start) if start else None, environment=environment())
+        yield Beginning(rundir, start, tuple(broken), forked=origin is not None)
+
+
+def _origin(fork: str) -> Path:
+    """The verified checkpoint that `RUN@STEP` names."""
+    run, at, step = fork.rpartition("@")
+    if not at or not step.isascii() or not step.isdigit():
+        raise RunError(f"fork from '{fork}'", "no RUN@STEP", "for example --fork runs/demo@40")
+    folder = RunDir.open(run).checkpoint(int(step))
+    if not folder.is_dir():
+        there = [path.name for path in checkpoint.steps(folder.parent)]
+        raise CheckpointError(f"fork from step {step} of {run}", f"the checkpoints there are {there}", "name one of them")
+    return checkpoint.verified(folder)
+
+
+def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Refuses to go on with other settings or data than the run began with; writes down changes that are free."""
+    before = rundir.config()
+    differences = {
+        name: (old, new)
+        for name, old, new in changed(before.get("settings", {}), config["settings"])
+        if name.partition(".")[0] not in FREE
+    }
+    if _only_longer(differences, recipe):
+        differences.clear()
+    if before.get("data") != config["data"]:
+        differences["the content of the data"] = (str(before.get("data"))[:12], str(config["data"])[:12])
+    if differences:
+        lines = "; ".join(f"{name}: {old} -> {new}" for name, (old, new) in differences.items())
+        raise RunError(
+            f"go on with the run in {rundir.path}", f"it began with other settings or data ({lines})",
+            "use the settings it began with, a new run=DIR, or --fork RUN@STEP to start from its weights",
+        )
+    if before != config:
+        rundir.event("changed", settings=[name for name, *_ in changed(before["settings"], config["settings"])])
+        write_atomic(rundir.config_file, pretty(config))
+
+
+def _only_longer(differences: Mapping[str, tuple[Any, Any]], recipe: Recipe) -> bool:
+    """Whether the only change is more steps under a learning rate that does not depend on their number."""
+    if set(differences) != {"training.steps"} or recipe.optimizer.schedule != "constant":
+        return False
+    old, new = differences["training.steps"]
+    return bool(new > old)
+
+
+def last_step(beginning: Beginning) -> str:
+    """The name of the step that a run goes on from."""
+    return beginning.start.name if beginning.start else step_name(0)
