@@ -1,0 +1,117 @@
+"""The glossary: every metric a run writes, with its unit, its meaning and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from klimb.errors import RunError
+
+Better = Literal["up", "down", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. A part of `name` in angle brackets stands for any word: `reward/<source>`."""
+
+    name: str
+    unit: str
+    meaning: str
+    better: Better = "neither"
+
+    def covers(self, name: str) -> bool:
+        """Whether `name` is this metric."""
+        pattern = re.sub(r"<[^>]+>", "\x00", self.name)
+        return re.fullmatch(re.escape(pattern).replace("\x00", r"[\w.:\-]+"), name) is not None
+
+
+GLOSSARY: tuple[Metric, ...] = (
+    Metric("step", "count", "optimizer batches so far; 0 = before training"),
+    Metric("loss", "none", "the objective's surrogate loss; its height says nothing, its gradient does"),
+    # rewards
+    Metric("reward/mean", "reward", "mean combined reward of the scored completions", "up"),
+    Metric("reward/std", "reward", "standard deviation of the combined reward over the scored completions"),
+    Metric("reward/<source>", "reward", "mean score of one reward source, over what it could score", "up"),
+    Metric("outcome/scored", "share", "completions that every needed source could score", "up"),
+    Metric(
+        "outcome/<name>",
+        "share",
+        "completions whose scoring ended this way instead; none of them is trained on",
+        "down",
+    ),
+    Metric("group/degenerate", "share", "prompts whose completions all got the same reward: no signal", "down"),
+    Metric("group/<name>", "share", "prompts of this kind"),
+    # policy
+    Metric(
+        "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"
+    ),
+    Metric("policy/kl_old", "nats/token", "estimated divergence from the policy that sampled the batch", "down"),
+    Metric("policy/kl_ref", "nats/token", "estimated divergence from the initial policy"),
+    Metric("policy/ratio", "ratio", "mean of pi_now / pi_old over the learning tokens; 1 before the policy moves"),
+    Metric("policy/clip_share", "share", "learning tokens whose gradient the clip cut off"),
+    Metric(
+        "policy/gap",
+        "nats/token",
+        "mean |log-prob of the sampler - log-prob of the trainer| for the same token",
+        "down",
+    ),
+    Metric("policy/gap_max", "nats", "the largest such difference in the batch", "down"),
+    Metric("policy/<name>", "none", "a further measure of the policy, named by its objective"),
+    Metric("objective/<name>", "none", "a further term of the objective"),
+    Metric("selection/<name>", "share", "what the token selector did"),
+    # optimizer
+    Metric("optim/lr", "rate", "learning rate of this step"),
+    Metric("optim/grad_norm", "norm", "norm of the whole gradient before clipping"),
+    Metric("optim/skipped", "count", "optimizer steps left out because they would not have been finite", "down"),
+    Metric("optim/<name>", "none", "a further measure of the optimizer"),
+    # lengths and counts
+    Metric("length/mean", "tokens", "mean length of the completions, EOS included"),
+    Metric("length/truncated", "share", "completions cut off at the length limit", "down"),
+    Metric("length/<name>", "tokens", "a further measure of the lengths"),
+    Metric("tokens/sampled", "tokens", "completion tokens sampled in this step"),
+    Metric("tokens/trained", "tokens", "completion tokens that carried a gradient in this step"),
+    Metric("tokens/<name>", "tokens", "a further count of tokens in this step"),
+    # held-out evaluation
+    Metric("eval/accuracy", "share", "held-out completions that are correct, of those that could be scored", "up"),
+    Metric("eval/low", "share", "lower end of the 95 % interval of eval/accuracy (Wilson)", "up"),
+    Metric("eval/high", "share", "upper end of the 95 % interval of eval/accuracy (Wilson)", "up"),
+    Metric("eval/format", "share", "held-out completions in the wanted form, right or wrong", "up"),
+    Metric("eval/length", "tokens", "mean length of the held-out completions"),
+    Metric("eval/n", "count", "held-out completions that could be scored"),
+    Metric("eval/failed", "count", "held-out completions that could not be scored; not counted as wrong", "down"),
+    Metric("eval/<name>", "none", "a further held-out measure"),
+    # time and memory
+    Metric("time/sample", "seconds", "sampling completions", "down"),
+    Metric("time/score", "seconds", "scoring completions", "down"),
+    Metric("time/reference", "seconds", "log-probs of the initial policy", "down"),
+    Metric("time/train", "seconds", "forward and backward passes", "down"),
+    Metric("time/optimize", "seconds", "the optimizer's update", "down"),
+    Metric("time/sync", "seconds", "giving the new weights to the sampler", "down"),
+    Metric("time/save", "seconds", "writing rollouts and checkpoints", "down"),
+    Metric("time/evaluate", "seconds", "held-out evaluation", "down"),
+    Metric("time/step", "seconds", "the whole step, everything included", "down"),
+    Metric("time/<stage>", "seconds", "a further stage of the step", "down"),
+    Metric("memory/peak_gb", "GB", "largest resident memory of the process so far", "down"),
+    Metric("memory/<name>", "GB", "a further measure of memory", "down"),
+)
+
+
+def find(name: str) -> Metric | None:
+    """A metric's entry: the exact one, else the first pattern that covers it; None where there is none."""
+    exact = next((metric for metric in GLOSSARY if metric.name == name), None)
+    return exact or next((metric for metric in GLOSSARY if metric.covers(name)), None)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """The names that the glossary does not have, sorted."""
+    return sorted(name for name in set(names) if find(name) is None)
+
+
+def require(names: Iterable[str]) -> None:
+    """Raises RunError for the first name that the glossary does not have, with the nearest one that it has."""
+    for name in unknown(names):
+        near = difflib.get_close_matches(name, [metric.name for metric in GLOSSARY], n=1, cutoff=0.0)
+        raise RunError("a metric in the glossary (tracking/metrics.py)", repr(name), f"{near[0]!r}, or add an entry")
