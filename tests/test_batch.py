@@ -15,7 +15,12 @@ from tests.training.toy import groups
 def test_a_batch_is_flat_and_in_order() -> None:
     done = [Completion((5, 6), (-1.0, -2.0), "", Finish.EOS), Completion((7,), (-3.0,), "", Finish.LENGTH)]
     rollouts = (Rollout(done[0], 0, 0, {}, 1.0), Rollout(done[1], 1, 1, {}, None))
-    batch = Batch.of([Group(Prompt("a", text="", tokens=(1, 2, 3)), rollouts), Group(Prompt("b", text="", tokens=(4,)), rollouts[:1])])
+    batch = Batch.of(
+        [
+            Group(Prompt("a", text="", tokens=(1, 2, 3)), rollouts),
+            Group(Prompt("b", text="", tokens=(4,)), rollouts[:1]),
+        ]
+    )
     assert batch.tokens.tolist() == [5, 6, 7, 5, 6]
     assert batch.row.tolist() == [0, 0, 1, 2, 2]
     assert batch.group.tolist() == [0, 0, 1]
@@ -28,7 +33,9 @@ def test_a_batch_is_flat_and_in_order() -> None:
 
 
 @given(st.integers(0, 5), st.integers(1, 60), st.integers(1, 5), st.integers(1, 6))
-def test_parts_hold_every_row_once_in_order_within_the_budget(seed: int, budget: int, prompts: int, completions: int) -> None:
+def test_parts_hold_every_row_once_in_order_within_the_budget(
+    seed: int, budget: int, prompts: int, completions: int
+) -> None:
     batch = Batch.of(groups(prompts, completions, seed))
     parts = list(batch.split(budget))
     assert torch.cat([part.tokens for part in parts]).tolist() == batch.tokens.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ PER_ROW = ("group", "reward", "scored", "truncated")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a policy says of a batch: `logp[t]` (differentiable, nats) of each token, and `entropy[t]` (detached, nats)."""
+    """What a policy says of a batch: `logp[t]` (differentiable) of each token, and `entropy[t]` (detached); in nats."""
 
     logp: PerToken
     entropy: PerToken
@@ -98,7 +99,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """This batch on another device."""
-        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
         return replace(self, prompts=tuple(prompt.to(device) for prompt in self.prompts), **moved)
 
     def take(self, rows: Tensor) -> Batch:

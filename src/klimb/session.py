@@ -38,7 +38,7 @@ class Session:
 
 @contextmanager
 def opened(recipe: Recipe, policy: Policy | None = None) -> Iterator[Session]:
-    """A session on the recipe's model, or on a policy that is already loaded. Data faults come before the model loads."""
+    """A session on the recipe's model, or on a policy that is there already. Data faults come before the model loads."""
     problems = recipe.data.open()
     if not len(problems.train):
         raise DataError("train on at least one prompt", "the training split is empty", "check data and its split")

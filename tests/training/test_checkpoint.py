@@ -100,7 +100,14 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, point: int) -> Callable[[], int]:
 
         return operation
 
-    for holder, name in ((os, "fsync"), (os, "rename"), (Path, "mkdir"), (Path, "write_bytes"), (Path, "write_text"), (shutil, "rmtree")):
+    for holder, name in (
+        (os, "fsync"),
+        (os, "rename"),
+        (Path, "mkdir"),
+        (Path, "write_bytes"),
+        (Path, "write_text"),
+        (shutil, "rmtree"),
+    ):
         monkeypatch.setattr(holder, name, guard(getattr(holder, name)))
     return lambda: begun
 

@@ -67,7 +67,9 @@ REFERRING = [(point, o) for point in POINTS for o in OBJECTIVES if o.refers or p
 
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize(("where", "objective"), REFERRING, ids=lambda x: x if isinstance(x, str) else x.type)
-def test_what_is_not_finite_never_reaches_the_optimizer_and_is_named(where: str, objective: Objective, value: float) -> None:
+def test_what_is_not_finite_never_reaches_the_optimizer_and_is_named(
+    where: str, objective: Objective, value: float
+) -> None:
     batch = Batch.of(groups())
     made = poison(learner(objective), where, value)
     if where in ("reward", "sampler"):
@@ -155,10 +157,15 @@ def test_the_gap_between_sampler_and_trainer_is_measured() -> None:
     assert metrics["policy/gap"] > 0.1
 
 
-@pytest.mark.parametrize(("correction", "expected"), [(Truncate(cap=2.0), "truncated"), (Mask(low=0.5, high=2.0), "masked")])
+@pytest.mark.parametrize(
+    ("correction", "expected"), [(Truncate(cap=2.0), "truncated"), (Mask(low=0.5, high=2.0), "masked")]
+)
 def test_importance_corrections_scale_the_gradient_of_each_token(correction: Any, expected: str) -> None:
     batch = Batch.of(groups())
-    plain, fixed = learner(Reinforce()), learner(Reinforce(), settings=Training(micro_tokens=10_000, correction=correction))
+    plain, fixed = (
+        learner(Reinforce()),
+        learner(Reinforce(), settings=Training(micro_tokens=10_000, correction=correction)),
+    )
     with torch.no_grad():
         old = plain.policy(batch).logp
     noise = torch.linspace(-1.5, 1.5, old.numel())

@@ -16,7 +16,9 @@ class Bigram(nn.Module):
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(3)).to(dtype))
+        self.table = nn.Parameter(
+            torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(3)).to(dtype)
+        )
         self.bias = nn.Parameter(torch.zeros(VOCABULARY, dtype=dtype))
 
     def forward(self, batch: Batch) -> Outputs:
@@ -42,6 +44,9 @@ def groups(prompts: int = 4, completions: int = 8, seed: int = 0) -> list[Group]
         return Rollout(done, k, k, {}, float(torch.randint(0, 2, (), generator=dice)))
 
     return [
-        Group(Prompt(id=str(g), text="", tokens=(g % VOCABULARY, (g * 3) % VOCABULARY)), tuple(rollout(k) for k in range(completions)))
+        Group(
+            Prompt(id=str(g), text="", tokens=(g % VOCABULARY, (g * 3) % VOCABULARY)),
+            tuple(rollout(k) for k in range(completions)),
+        )
         for g in range(prompts)
     ]

@@ -17,7 +17,7 @@ Timer = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Supplies:
-    """What a source works with. `weights` are the sources' shares in the reward; `version` names the policy's weights."""
+    """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights."""
 
     prompts: Sequence[Prompt]
     render: Callable[[Prompt], Prompt]

@@ -76,9 +76,7 @@ def seeds_of(seed: int, step: int, prompts: Sequence[Prompt], count: int) -> lis
     return rows
 
 
-def sample_groups(
-    supplies: Supplies, prompts: Sequence[Prompt], step: int, count: int
-) -> list[tuple[Completion, ...]]:
+def sample_groups(supplies: Supplies, prompts: Sequence[Prompt], step: int, count: int) -> list[tuple[Completion, ...]]:
     """`count` completions of each rendered prompt."""
     seeds = seeds_of(supplies.seed, step, prompts, count)
     requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
@@ -86,7 +84,10 @@ def sample_groups(
 
 
 def _rollouts(
-    completions: Sequence[Completion], seeds: Sequence[int], scores: Sequence[dict[str, Score]], weights: dict[str, float]
+    completions: Sequence[Completion],
+    seeds: Sequence[int],
+    scores: Sequence[dict[str, Score]],
+    weights: dict[str, float],
 ) -> tuple[Rollout, ...]:
     return tuple(
         Rollout(completion, k, seed, named, combine(named, weights))

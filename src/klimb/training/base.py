@@ -38,7 +38,7 @@ class NoCorrection(Settings):
 
 
 class Truncate(Settings):
-    """Each token's weight is multiplied by min(pi_old / mu, cap), mu being the sampler (truncated importance weight)."""
+    """Each token's weight is multiplied by min(pi_old / mu, cap), mu being the sampler (truncated importance)."""
 
     type: Literal["truncate"] = "truncate"
     cap: Annotated[float, Field(ge=1.0)] = 2.0

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: temporary folder, fsync, manifest with a hash per file, rename (design D8)."""
+"""Checkpoints that are whole or not there: a temporary folder, fsync, a manifest of hashes, rename (design D8)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def steps(folder: Path) -> list[Path]:
 
 def newest(folder: Path) -> tuple[Path | None, list[Broken]]:
     """The newest checkpoint that verifies, and the newer ones that do not."""
-    broken = []
+    broken: list[Broken] = []
     for path in reversed(steps(folder)):
         if (why := fault(path)) is None:
             return path, broken

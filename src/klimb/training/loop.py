@@ -152,7 +152,8 @@ def _diverged(crew: Crew, progress: Progress) -> Diverged:
         where = f"the weights are those of step {back.step} again ({good})"
     crew.log.event("diverged", step=progress.step, where=where)
     return Diverged(
-        f"train past step {progress.step}", f"{progress.bad} steps in a row were not finite; {where}",
+        f"train past step {progress.step}",
+        f"{progress.bad} steps in a row were not finite; {where}",
         "look at events.jsonl for what was not finite; lower optimizer.lr or check the rewards",
     )
 

@@ -21,7 +21,9 @@ class MasterAdamW:
     def __init__(self, named: Iterable[tuple[str, Tensor]], settings: AdamW) -> None:
         self.settings = settings
         self.parameters = {name: p for name, p in named if p.requires_grad}
-        self.master = {n: p.detach() if p.dtype == torch.float32 else p.detach().float() for n, p in self.parameters.items()}
+        self.master = {
+            n: p.detach() if p.dtype == torch.float32 else p.detach().float() for n, p in self.parameters.items()
+        }
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.second = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.count = 0
@@ -47,8 +49,11 @@ class MasterAdamW:
 
     def bad_gradients(self) -> list[str]:
         """The names of the parameters whose gradient is not finite."""
-        return [name for name, gradient in self.gradients().items() if not bool(torch.isfinite(gradient.sum()))
-                and not bool(torch.isfinite(gradient).all())]
+        return [
+            name
+            for name, gradient in self.gradients().items()
+            if not bool(torch.isfinite(gradient.sum())) and not bool(torch.isfinite(gradient).all())
+        ]
 
     def norm(self) -> float:
         """The norm of the whole gradient."""
@@ -56,16 +61,27 @@ class MasterAdamW:
         return float(torch.linalg.vector_norm(torch.stack(norms).double())) if norms else 0.0
 
     def step(self, lr: float, norm: float) -> None:
-        """One update with the gradients that are there, scaled so that their norm is at most `clip`; then frees them."""
+        """One update with the gradients that are there, scaled to a norm of at most `clip`; then frees them."""
         scale = min(1.0, self.settings.clip / (norm + 1e-6))
         count = torch.tensor(float(self.count))
         self.count += 1
         for name, gradient in self.gradients().items():
             master = self.master[name]
             adamw(
-                [master], [gradient.float() * scale], [self.first[name]], [self.second[name]], [], [count.clone()],
-                foreach=False, fused=_fusable(master), amsgrad=False, lr=lr, beta1=self.settings.betas[0],
-                beta2=self.settings.betas[1], weight_decay=self.settings.weight_decay, eps=self.settings.eps,
+                [master],
+                [gradient.float() * scale],
+                [self.first[name]],
+                [self.second[name]],
+                [],
+                [count.clone()],
+                foreach=False,
+                fused=_fusable(master),
+                amsgrad=False,
+                lr=lr,
+                beta1=self.settings.betas[0],
+                beta2=self.settings.betas[1],
+                weight_decay=self.settings.weight_decay,
+                eps=self.settings.eps,
                 maximize=False,
             )
             self.publish(name)

@@ -35,7 +35,9 @@ class Progress:
 def write(folder: Path, progress: Progress, optimizer: MasterAdamW, save_model: SaveModel) -> None:
     """Writes weights (a Hugging Face folder), moments and progress into a folder."""
     save_model(folder / "model", optimizer.master)
-    save_file({name: tensor.contiguous() for name, tensor in optimizer.state().items()}, folder / "optimizer.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in optimizer.state().items()}, folder / "optimizer.safetensors"
+    )
     (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1, sort_keys=True))
 
 
@@ -52,7 +54,8 @@ def restore(folder: Path, optimizer: MasterAdamW) -> Progress:
         master |= load_file(path)
     if missing := sorted(set(optimizer.master) - set(master)):
         raise CheckpointError(
-            f"load the checkpoint {folder}", f"no weights for {missing[0]} and {len(missing) - 1} more",
+            f"load the checkpoint {folder}",
+            f"no weights for {missing[0]} and {len(missing) - 1} more",
             "use the model settings that the run began with",
         )
     optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates)

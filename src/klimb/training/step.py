@@ -94,9 +94,9 @@ def learn(
     except NonFinite as fault:
         tally.skipped.append(str(fault))
         return tally
-    for part in minibatches(batch, learner.passes, seed):
-        part = weigh(part, learner.objective, learner.selector)
-        part = part.take(torch.nonzero(learner.objective.live(part)).flatten())
+    for minibatch in minibatches(batch, learner.passes, seed):
+        weighed = weigh(minibatch, learner.objective, learner.selector)
+        part = weighed.take(torch.nonzero(learner.objective.live(weighed)).flatten())
         if part.rows == 0:
             continue
         tally.steps += 1
@@ -129,9 +129,7 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     return batch
 
 
-def _accumulate(
-    learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, stop: Callable[[], None]
-) -> float:
+def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, stop: Callable[[], None]) -> float:
     """Backward over every part of one optimizer step; returns the gradient's norm."""
     parts = list(batch.split(learner.settings.micro_tokens))
     learner.optimizer.begin(len(parts))
@@ -142,8 +140,8 @@ def _accumulate(
             now = learner.policy(micro)
             _check("logp", now.logp)
             _observe(pending, micro, now, learner)
-            micro = corrected(micro, now, learner.settings.correction, learner.comparable)
-            terms = learner.objective.loss(now, micro)
+            fair = corrected(micro, now, learner.settings.correction, learner.comparable)
+            terms = learner.objective.loss(now, fair)
             _check("loss", terms.loss)
             terms.loss.backward()
             pending.add(terms, float(batch_weight(micro).sum()))

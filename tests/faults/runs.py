@@ -1,0 +1,66 @@
+"""A small run in a process of its own, which tells what it is doing, so that it can be killed in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "tiny", "tiny": {"hidden": 32}},
+    "data": {"type": "echo-digit"},
+    "rewards": [{"type": "exact"}, {"type": "format", "pattern": r"\d", "weight": 0.2}],
+    "objective": {"type": "rpg", "beta": 0.01, "reference": "initial"},
+    "source": {"prompts": 4, "completions": 4, "epochs": 2, "minibatches": 2},
+    "sampling": {"max_tokens": 4},
+    "optimizer": {"lr": 0.003},
+    "training": {"steps": 9, "micro_tokens": 64},
+    "evaluation": {"every": 3, "problems": 8},
+    "checkpoints": {"every": 2, "keep": 2},
+}
+PRELOAD = ["klimb.run", "klimb.policy.loading", "klimb.training.loop", "klimb.tracking.report", "tests.faults.runs"]
+
+
+def context() -> Any:
+    """Where new processes come from: one that has imported everything and has run nothing."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(PRELOAD)
+    return made
+
+
+def go(path: str, settings: dict[str, Any], tell: Connection) -> None:
+    """Runs or continues the run in `path`, saying the name of each stage as it begins."""
+    import torch
+
+    from klimb.recipe import Recipe
+    from klimb.run import train
+    from klimb.training.stopwatch import Stopwatch
+
+    torch.set_num_threads(1)
+    real = Stopwatch.stage
+
+    @contextmanager
+    def stage(self: Stopwatch, name: str) -> Iterator[None]:
+        tell.send(name)
+        with real(self, name):
+            yield
+
+    Stopwatch.stage = stage  # type: ignore[method-assign]
+    train(Recipe.model_validate(settings), run=Path(path))
+    tell.send("finished")
+
+
+def content(path: Path) -> dict[str, bytes | list[dict[str, Any]]]:
+    """All of a run that must not depend on how often it was interrupted: file by file, and metrics without times."""
+    seen: dict[str, bytes | list[dict[str, Any]]] = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and name.split("/")[0] in ("rollouts", "evaluations", "checkpoints", "config.json"):
+            seen[name] = file.read_bytes()
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    timeless = [{k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))} for line in lines]
+    return seen | {"metrics.jsonl": timeless}
