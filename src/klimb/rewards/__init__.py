@@ -1,0 +1,14 @@
+"""Reward sources."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from klimb.rewards.exact import Exact
+from klimb.rewards.format import Format
+from klimb.rewards.length import Length
+from klimb.rewards.numeric import Numeric
+
+AnyReward = Annotated[Exact | Format | Length | Numeric, Field(discriminator="type")]

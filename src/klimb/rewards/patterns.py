@@ -1,0 +1,30 @@
+"""Regular expressions from settings: checked when they are read, and given a deadline when they are used."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any
+
+import regex  # type: ignore[import-untyped]
+from pydantic import AfterValidator
+
+DEADLINE = 1.0
+"""Seconds that one search may take; some patterns need years for some texts."""
+
+
+def _checked(pattern: str) -> str:
+    try:
+        regex.compile(pattern)
+    except (regex.error, re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_checked)]
+
+
+@lru_cache(maxsize=64)
+def compiled(pattern: str) -> Any:
+    """The pattern, compiled once; `.` matches line ends too. Its methods take `timeout=` and raise TimeoutError."""
+    return regex.compile(pattern, regex.DOTALL)
