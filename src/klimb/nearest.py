@@ -1,0 +1,70 @@
+"""The nearest name: in the same section, in another section, or under another type."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from klimb.describe import Record, Shape, leaves
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name most like `name`, or None where none is like it."""
+    plain = {_plain(known): known for known in names}
+    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=cutoff)
+    return plain[found[0]] if found else None
+
+
+def cure_unknown(root: Record, section: Shape, path: str, name: str, value: Any) -> tuple[str, str | None]:
+    """The cure for a name that `section` (at `path`) lacks, and the name of this section that it was meant for."""
+    record = section.chosen(value)
+    own = list(record.model_fields) if record else [section.tag] * bool(section.tag)
+    prefix = f"{path}." if path else ""
+    same = next((known for known in own if _plain(known) == _plain(name)), None)
+    if same:
+        return prefix + same, same
+    elsewhere = _other_types(section, path, name) or _elsewhere(root, prefix + name)
+    if elsewhere:
+        return elsewhere, None
+    close = nearest(name, own)
+    if close:
+        return prefix + close, close
+    leaf = nearest(name, {here.rpartition(".")[2] for here in leaves(root)}, 0.8)
+    if leaf:
+        return _either(_ending(root, leaf)), None
+    held = ", ".join(own) if own else "no settings of its own"
+    return f"one of the names of {path or 'a recipe'}: {held}", None
+
+
+def _other_types(section: Shape, path: str, name: str) -> str:
+    """Which other members of a union have the name."""
+    having = [tag for tag, record in section.members if name in record.model_fields]
+    if not having:
+        return ""
+    whose = ", ".join(having[:4])
+    return f"take it out, or {path}={{type: {having[0]}, ...}}: it belongs to {section.tag} {whose}"
+
+
+def _elsewhere(root: Record, path: str) -> str:
+    """The same name in another section, the section spelled out, or the name that other trainers have for it."""
+    known = getattr(root, "known_as", {})
+    name = path.rpartition(".")[2]
+    if name in known:
+        return str(known[name])
+    paths = list(leaves(root))
+    if "." in name or path in paths:
+        return f"write {path} as a section, not with a dot"
+    return _either(_ending(root, name))
+
+
+def _ending(root: Record, name: str) -> list[str]:
+    return list(dict.fromkeys(here for here in leaves(root) if here.rpartition(".")[2] == name))
+
+
+def _either(paths: Sequence[str]) -> str:
+    return " or ".join(paths[:3])
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").strip()
