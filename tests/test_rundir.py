@@ -17,7 +17,13 @@ from klimb.atomic import write_atomic
 from klimb.errors import RunError
 from klimb.rundir import RunDir, step_of
 
-HOLD = "import sys, time; from klimb.rundir import RunDir\nwith RunDir(sys.argv[1]).own():\n print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from klimb.rundir import RunDir
+with RunDir(sys.argv[1]).own():
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

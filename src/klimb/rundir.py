@@ -15,6 +15,8 @@ from klimb.lock import Lock
 from klimb.records import append_line, drop_torn_line, keep_until, plain, pretty, read_json, read_lines
 from klimb.redact import redact
 
+__all__ = ["RunDir", "pretty", "step_name", "step_of"]
+
 
 class RunDir:
     """One run's folder. Reading needs nothing; to write, be inside `own()`."""

@@ -1,0 +1,77 @@
+"""The settings of held-out evaluation, and what one evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from klimb.config import Settings
+from klimb.generation.base import Sampling
+
+
+class Evaluate(Settings):
+    """Held-out accuracy: the same held-out problems, one completion each, scored by the reward sources."""
+
+    every: Annotated[int, Field(ge=1)] = 20
+    """Evaluate after each so many steps."""
+    problems: Annotated[int, Field(ge=1)] = 256
+    """How many held-out problems are asked: the first ones, always the same."""
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    """The sampling temperature; 1 = what the policy itself would say. No top-p, no top-k."""
+    greedy: bool = False
+    """Take the likeliest token each time instead of sampling."""
+    start: bool = True
+    """Evaluate before training, too: without it there is no before to compare with."""
+    end: bool = True
+    """Evaluate after the last step, whatever `every` is."""
+    correct: str = ""
+    """The name of the source that says what is correct; by default the first of type exact, numeric or gym."""
+    threshold: float = 1.0
+    """A score of that source of at least this is correct."""
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether to evaluate after `step` of `last` (0 = before training)."""
+        if step == 0:
+            return self.start
+        return (self.end and step == last) or step % self.every == 0
+
+    def sampling(self, training: Sampling) -> Sampling:
+        """How held-out completions are drawn: at this temperature, with the length and stops of training."""
+        temperature = 0.0 if self.greedy else self.temperature
+        return Sampling(temperature=temperature, max_tokens=training.max_tokens, stop=training.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of `n` with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One evaluation. A completion that could not be scored is in `failed`, and neither right nor wrong.
+
+    `accuracy` is None where nothing could be scored; `format` is None where no source of type format is there.
+    """
+
+    step: int
+    accuracy: Share | None
+    format: Share | None
+    length: float
+    truncated: float
+    failed: int
+
+    def metrics(self) -> dict[str, float]:
+        """The `eval/...` metrics; what is not known is left out."""
+        found = {"eval/length": self.length, "eval/truncated": self.truncated, "eval/failed": float(self.failed)}
+        if (a := self.accuracy) is not None:
+            found |= {"eval/accuracy": a.value, "eval/low": a.low, "eval/high": a.high, "eval/n": float(a.n)}
+        if (f := self.format) is not None:
+            found |= {"eval/format": f.value, "eval/format_low": f.low, "eval/format_high": f.high}
+        return found
