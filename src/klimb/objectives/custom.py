@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -72,8 +73,11 @@ def load(path: str, settings: Mapping[str, Any]) -> Objective:
 
 
 def _run(file: str, path: str) -> object:
-    """The module of a Python file, under a name of its own, by which pydantic finds what its annotations mean."""
-    name = f"klimb_custom.{Path(file).resolve()}"
+    """The module of a Python file, run once for each content, under a name by which pydantic finds its annotations."""
+    content = str(Path(file).resolve()).encode() + Path(file).read_bytes()
+    name = f"klimb_custom_{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise _fault(path, f"{file} is no Python file", "a name that ends in .py")

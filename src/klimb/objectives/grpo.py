@@ -18,8 +18,8 @@ class GRPO(Objective):
     """loss = PPO clip of A = (R - mean) / (std + 1e-6) of the group, + beta k3(pi / ref); mean over tokens, then rows.
 
     The k3 term is not weighted by pi / old, as in the paper: on-policy its gradient is that of the *forward*
-    KL(ref||pi), off-policy that of neither. Departures: rows without a score are left out, so a group may count for less than
-    another; where beta = 0, rows of groups whose rewards are all equal are not run (their gradient is zero).
+    KL(ref||pi), off-policy that of neither. Departures: rows without a score are left out, so a group may count for
+    less than another; where beta = 0, rows of a group with equal rewards are not run (their gradient is zero).
     """
 
     type: Literal["grpo"] = "grpo"
