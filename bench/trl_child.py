@@ -109,8 +109,7 @@ def main() -> None:
             self.start = time.perf_counter()
 
         def on_step_end(self, *_: object, **__: object) -> None:
-            seconds = timers.read() | {"step": time.perf_counter() - self.start}
-            reply(seconds=seconds, peak_gb=peak(), **counts)
+            reply(seconds=stages(timers.read(), time.perf_counter() - self.start), peak_gb=peak(), **counts)
 
     trainer._generate_and_score_completions = counted
     timers.wrap(trainer, "_generate_and_score_completions", "experience")
@@ -128,6 +127,16 @@ def main() -> None:
     trainer.create_optimizer = created
     reply(ready=True)
     trainer.train()
+
+
+def stages(seconds: dict[str, float], step: float) -> dict[str, float]:
+    """The seconds under the names that both sides use."""
+    work = {
+        "sampling": seconds["sample"],
+        "forward and backward": seconds["logps"] + seconds["backward"],
+        "optimizer": seconds["optimize"],
+    }
+    return work | {"other": step - sum(work.values()), "step": step, "forward": seconds["logps"]}
 
 
 def peak() -> float:
