@@ -36,7 +36,7 @@ def _opened(settings: Local, policy: Policy) -> Iterator[LocalSampler]:
     from klimb.generation.engine.choose import choose
     from klimb.generation.engine.sampler import LocalSampler
 
-    engine = choose(policy.model, policy.dtype, settings.engine)
+    engine = choose(policy.model, settings.engine)
     try:
         yield LocalSampler(policy, engine, settings.rows)
     finally:

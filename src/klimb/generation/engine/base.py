@@ -14,6 +14,11 @@ class Engine(Protocol):
     mixed: bool
     """Whether prompts of different lengths may be started together."""
 
+    @property
+    def window(self) -> int | None:
+        """The most tokens a sequence may have here; None = as many as the model."""
+        ...
+
     def describe(self) -> str:
         """What runs, in a line for people."""
         ...
@@ -35,6 +40,10 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Frees what a batch held."""
+        ...
+
+    def release(self) -> None:
+        """Frees what sampling alone needs: nothing more is sampled for now."""
         ...
 
     def refresh(self) -> None:

@@ -14,15 +14,17 @@ class Plain:
     """Prompts of one length at a time, so that nothing is ever padded."""
 
     mixed = False
+    window = None
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        self.model, self.dtype = model, dtype
+    def __init__(self, model: Any, reason: str = "") -> None:
+        self.model, self.reason = model, reason
         self.last_only = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.cache: Any = None
 
     def describe(self) -> str:
         """What runs."""
-        return f"plain ({type(self.model).__name__}'s own forward, {str(self.dtype).removeprefix('torch.')})"
+        what = f"plain ({type(self.model).__name__}'s own forward, {str(self.model.dtype).removeprefix('torch.')})"
+        return f"{what}: {self.reason}" if self.reason else what
 
     def start(self, prompts: Sequence[tuple[int, ...]], owners: Sequence[int], room: int) -> Tensor:
         """Prefills all prompts together and copies their caches to the rows."""
@@ -44,14 +46,14 @@ class Plain:
         """Frees the cache."""
         self.cache = None
 
+    def release(self) -> None:
+        """Nothing to free."""
+
     def refresh(self) -> None:
         """Nothing to do: the model is read in place."""
 
     def _forward(self, tokens: Tensor) -> Tensor:
         options: dict[str, Any] = {"logits_to_keep": 1} if self.last_only else {}
-        kind = tokens.device.type
-        mixed = self.dtype != torch.float32 and next(self.model.parameters()).dtype == torch.float32
-        with torch.autocast(kind, dtype=self.dtype, enabled=mixed):
-            out = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, **options)
+        out = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, **options)
         self.cache = out.past_key_values
         return out.logits[:, -1]

@@ -13,6 +13,7 @@ from klimb.errors import GenerationError
 from klimb.generation.base import Request, Sampling
 from klimb.generation.engine.base import Engine
 from klimb.generation.engine.draw import draw
+from klimb.generation.engine.plain import Plain
 from klimb.generation.engine.rows import Row, survivors
 from klimb.generation.engine.text import Texts
 from klimb.seeds import uniforms
@@ -43,9 +44,13 @@ class LocalSampler:
         texts = Texts(self.policy.tokenizer, sampling.stop)
         done: dict[tuple[int, int], Completion] = {}
         with torch.inference_mode(), _evaluating(self.policy.model):
-            for wave in self._waves(requests, limits):
-                for row in self._decode(requests, wave, sampling, texts):
-                    done[row.request, row.k] = row.completion(texts)
+            for engine, members in self._assigned(requests, limits):
+                try:
+                    for wave in self._waves(engine, requests, members, limits):
+                        for row in self._decode(engine, requests, wave, sampling, texts):
+                            done[row.request, row.k] = row.completion(texts)
+                finally:
+                    engine.release()
         return [tuple(done[i, k] for k in range(len(request.seeds))) for i, request in enumerate(requests)]
 
     def _limit(self, index: int, request: Request, sampling: Sampling) -> int:
@@ -59,17 +64,28 @@ class LocalSampler:
             )
         return min(sampling.max_tokens, context - size)
 
-    def _waves(self, requests: Sequence[Request], limits: Sequence[int]) -> Iterator[list[Row]]:
+    def _assigned(
+        self, requests: Sequence[Request], limits: Sequence[int]
+    ) -> Iterator[tuple[Engine, list[int]]]:
+        """Each engine with its requests: what may outgrow the engine's window goes to the model's own forward."""
+        window = self.engine.window
+        longest = [len(request.tokens) + limit for request, limit in zip(requests, limits, strict=True)]
+        inside = [index for index, size in enumerate(longest) if window is None or size <= window]
+        if inside:
+            yield self.engine, inside
+        if len(inside) < len(requests):
+            yield Plain(self.policy.model), sorted(set(range(len(requests))) - set(inside))
+
+    def _waves(
+        self, engine: Engine, requests: Sequence[Request], members: list[int], limits: Sequence[int]
+    ) -> Iterator[list[Row]]:
         """Rows that are decoded together; completions of one prompt stay together where they fit."""
-        order = list(range(len(requests)))
-        if not self.engine.mixed:
-            order.sort(key=lambda index: len(requests[index].tokens))
+        sizes = [len(request.tokens) for request in requests]
+        order = members if engine.mixed else sorted(members, key=lambda index: sizes[index])
         wave: list[Row] = []
         for index in order:
             rows = [Row(index, k, seed, limits[index]) for k, seed in enumerate(requests[index].seeds)]
-            apart = not self.engine.mixed and wave and len(requests[wave[0].request].tokens) != len(
-                requests[index].tokens
-            )
+            apart = not engine.mixed and wave and sizes[wave[0].request] != sizes[index]
             if wave and (apart or len(wave) + len(rows) > self.rows):
                 yield wave
                 wave = []
@@ -80,7 +96,9 @@ class LocalSampler:
         if wave:
             yield wave
 
-    def _decode(self, requests: Sequence[Request], rows: list[Row], sampling: Sampling, texts: Texts) -> list[Row]:
+    def _decode(
+        self, engine: Engine, requests: Sequence[Request], rows: list[Row], sampling: Sampling, texts: Texts
+    ) -> list[Row]:
         """Draws every row of a wave to its end."""
         rows, prompts, owners = _by_prompt(requests, rows)
         room = max(row.limit for row in rows)
@@ -88,7 +106,7 @@ class LocalSampler:
         chances = torch.from_numpy(np.stack([uniforms(row.seed, room) for row in rows])).to(device)
         live = rows
         try:
-            logits = self.engine.start(prompts, owners, room)
+            logits = engine.start(prompts, owners, room)
             for place in range(room):
                 drawn = draw(logits, chances[:, place], sampling)
                 columns = (drawn.tokens.tolist(), drawn.logps.tolist(), drawn.entropies.tolist())
@@ -99,12 +117,12 @@ class LocalSampler:
                     break
                 tokens = drawn.tokens
                 if len(order) < len(live):
-                    self.engine.keep(order)
+                    engine.keep(order)
                     index = torch.tensor(order, device=device)
                     live, tokens, chances = [live[old] for old in order], tokens[index], chances[index]
-                logits = self.engine.step(tokens)
+                logits = engine.step(tokens)
         finally:
-            self.engine.stop()
+            engine.stop()
         return rows
 
 
