@@ -8,7 +8,8 @@ from pydantic import Field
 
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
+from klimb.rewards.function import Function
 from klimb.rewards.length import Length
 from klimb.rewards.numeric import Numeric
 
-AnyReward = Annotated[Exact | Format | Length | Numeric, Field(discriminator="type")]
+AnyReward = Annotated[Exact | Format | Function | Length | Numeric, Field(discriminator="type")]

@@ -1,0 +1,195 @@
+"""The program of a worker process: runs one function from a user's file, asked and answering in frames of JSON.
+
+Run by its path with nothing of klimb imported; only the standard library, so that it starts in a few hundredths of a
+second. What the function does to this process (its directory, its random numbers, its life) ends here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib.util
+import inspect
+import json
+import math
+import os
+import random
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+LARGEST = 1e30
+"""Rewards beyond this would not stay finite in float32 arithmetic."""
+
+
+class Unusable(Exception):
+    """Why the function cannot be used at all."""
+
+
+def main(words: list[str]) -> None:
+    """Loads the function that the first frame names, then answers one frame for each further one."""
+    requests, answers, parent, memory = (int(word) for word in words)
+    _end_with(parent)
+    _limit(memory)
+    home = os.getcwd()  # noqa: PTH109
+    first = _read(requests)
+    if first is None:
+        return
+    try:
+        function = _load(first["path"], first["name"])
+        shape = _shape(function)
+    except Unusable as error:
+        _write(answers, {"id": first["id"], "fatal": str(error)})
+        return
+    _write(answers, {"id": first["id"], "shape": shape})
+    while (request := _read(requests)) is not None:
+        os.chdir(home)
+        _write(answers, {"id": request["id"]} | _answer(function, shape, request))
+
+
+def _answer(function: Callable[..., Any], shape: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        given = _accepted(function, request["arguments"])
+        _seed(request["seed"])
+        value = function(**given)
+        if inspect.isawaitable(value):
+            value = asyncio.run(_awaited(value))
+        return {"values": _many(value, request["count"]) if shape == "batch" else [_one(value)]}
+    except Unusable as error:
+        return {"fatal": str(error)}
+    except BaseException as error:  # noqa: BLE001 - whatever a stranger's function raises, exits included
+        return {"error": _say(error)}
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _load(path: str, name: str) -> Callable[..., Any]:
+    sys.path.insert(0, os.path.dirname(path))  # noqa: PTH120
+    try:
+        spec = importlib.util.spec_from_file_location("klimb_user_reward", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        raise Unusable(f"the file cannot be imported: {_say(error)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = ", ".join(key for key, one in vars(module).items() if inspect.isfunction(one)) or "none"
+        raise Unusable(f"there is no function {name!r} in it; its functions: {names}")
+    return function  # type: ignore[no-any-return]
+
+
+def _shape(function: Callable[..., Any]) -> str:
+    """`batch` for f(prompts, completions, ...), `single` for f(prompt, completion, ...)."""
+    names = set(inspect.signature(function).parameters)
+    if names & {"prompts", "completions"}:
+        return "batch"
+    if names & {"prompt", "completion"}:
+        return "single"
+    raise Unusable("it takes neither `completions` (a list) nor `completion` (one text)")
+
+
+def _accepted(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the function can take, all of them if it takes any name."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return dict(arguments)
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    lacking = [one.name for one in named if one.default is inspect.Parameter.empty and one.name not in arguments]
+    if lacking:
+        raise Unusable(f"it wants {', '.join(lacking)}, but the data gives {', '.join(sorted(arguments))}")
+    return {one.name: arguments[one.name] for one in named if one.name in arguments}
+
+
+def _many(value: Any, count: int) -> list[Any]:
+    if callable(getattr(value, "tolist", None)):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        return [["wrong", f"it returned {_article(value)}, not a list"]] * count
+    if len(value) != count:
+        return [["wrong", f"it returned {len(value)} rewards for {count} completions"]] * count
+    return [_one(one) for one in value]
+
+
+def _one(value: Any) -> list[Any]:
+    """`[number, x]`, or `[wrong, why]` for what is not a number that can be learned from."""
+    if not isinstance(value, bool | int | float) and callable(getattr(value, "item", None)):
+        value = value.item()
+    if not isinstance(value, bool | int | float):
+        return ["wrong", f"it returned {_article(value)}"]
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= LARGEST:
+        return ["wrong", f"it returned {number:g}"]
+    return ["number", number]
+
+
+def _article(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _say(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:300].rstrip(": ")
+    except Exception:  # noqa: BLE001 - an exception whose text raises
+        return type(error).__name__
+
+
+def _seed(seed: int) -> None:
+    """The same random numbers for the same sample, however often and in whatever order it is scored."""
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+def _end_with(parent: int) -> None:
+    """Has the system kill this process when the one that started it dies (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _limit(memory: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _read(channel: int) -> dict[str, Any] | None:
+    head = _exactly(channel, 4)
+    body = _exactly(channel, struct.unpack(">I", head)[0]) if head else b""
+    return json.loads(body) if body else None
+
+
+def _exactly(channel: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        part = os.read(channel, min(size, 1 << 20))
+        if not part:
+            return b""
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _write(channel: int, answer: Mapping[str, Any]) -> None:
+    body = json.dumps(answer, allow_nan=False).encode("ascii")
+    data = memoryview(struct.pack(">I", len(body)) + body)
+    while data:
+        data = data[os.write(channel, data) :]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
