@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Self, TypedDict
 
 STAGES = ("sampling", "forward and backward", "optimizer", "other", "step")
+
+
+class Step(TypedDict):
+    """What a child says of one step."""
+
+    seconds: dict[str, float]
+    tokens: int
+    """Completion tokens, each with its end-of-sequence token."""
+    full: int
+    """Completions that reached the limit."""
+    rows: int
+    peak_gb: float
 
 
 class Contestant:
     """One side. `job` is written to a file that the child reads; what the child prints goes to a log beside it."""
 
-    def __init__(self, name: str, command: Sequence[str], job: Mapping[str, Any], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        job: Mapping[str, Any],
+        folder: Path,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name, self.log = name, folder / f"{name}.log"
         file = folder / f"{name}.json"
         file.write_text(json.dumps(dict(job)), "utf-8")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                [*command, str(file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | dict(variables),
             )
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[Step] = []
         self.listen()
 
-    def listen(self) -> dict[str, Any]:
+    def listen(self) -> Step:
         """The next line that the child sends. Stops the benchmark where the child died."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             tail = "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-25:])
             raise SystemExit(f"{self.name} stopped with code {self.process.wait()}; its last words:\n{tail}")
-        answer: dict[str, Any] = json.loads(line)
+        answer: Step = json.loads(line)
         return answer
 
-    def step(self, keep: bool) -> dict[str, Any]:
+    def step(self, keep: bool) -> Step:
         """Lets the child do one step, alone on the machine; a warm-up step is not kept."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def value(text: str) -> float:
-    """Between 0 and 1, and different for nearly every text: so no group is without a signal, and both sides train all rows.
+    """A number between 0 and 1 that differs for nearly every text, so that no group is without a signal.
 
     klimb does not train a group whose rewards are all equal; a benchmark of equal work must not let it.
     """

@@ -89,7 +89,8 @@ def main() -> None:
         train_dataset=Dataset.from_list(chats),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
     )
-    timers, counts = Timers(), {}
+    timers = Timers()
+    counts: dict[str, int] = {}
     score = trainer._generate_and_score_completions
 
     def counted(inputs: Any) -> Any:
@@ -99,7 +100,7 @@ def main() -> None:
         counts.update(tokens=int(mask.sum()), full=int((mask.sum(1) == job["tokens"]).sum()), rows=len(mask))
         return out
 
-    class Gate(TrainerCallback):  # type: ignore[misc]
+    class Gate(TrainerCallback):
         """Waits for the word before a step, and reports after it."""
 
         def on_step_begin(self, *_: object, **__: object) -> None:
@@ -136,7 +137,8 @@ def stages(seconds: dict[str, float], step: float) -> dict[str, float]:
         "forward and backward": seconds["logps"] + seconds["backward"],
         "optimizer": seconds["optimize"],
     }
-    return work | {"other": step - sum(work.values()), "step": step, "forward": seconds["logps"]}
+    training = work["forward and backward"] + work["optimizer"]
+    return work | {"training": training, "other": step - sum(work.values()), "step": step, "forward": seconds["logps"]}
 
 
 def peak() -> float:

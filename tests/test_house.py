@@ -1,4 +1,4 @@
-"""The house rules, each with a proof that its check can fail. What ruff, mypy and import-linter check is not repeated."""
+"""The house rules that ruff, mypy and import-linter cannot say, each with a proof that its check can fail."""
 
 from __future__ import annotations
 
