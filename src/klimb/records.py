@@ -42,6 +42,16 @@ def pretty(value: Mapping[str, Any]) -> str:
     return json.dumps(plain(value), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of nested settings by its dotted path; an empty section or list is a leaf."""
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    found: dict[str, Any] = {}
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
+        found |= flatten(inner, f"{path}.{key}" if path else str(key))
+    return found or {path: value}
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Adds one record (of plain values) to a file of lines, in one flushed write."""
     with path.open("ab") as file:
