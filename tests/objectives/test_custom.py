@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 class Mine(Objective):
     minimum_group: ClassVar[int] = 3
-    needs: ClassVar[frozenset[str]] = frozenset({"groups", "labels"})
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"groups", "labels"})
     gain: Annotated[float, Field(gt=0)] = 1.0
     @property
     def refers(self) -> bool:

@@ -143,6 +143,13 @@ def test_reinforce_weighs_each_tokens_score_by_ratio_and_advantage(baseline: str
 def test_an_objective_that_says_nothing_else_weighs_every_token_the_same() -> None:
     whole = batch(18)
     assert torch.equal(Objective().weighting(whole), whole.learn / whole.learn.sum())
+    assert Objective().needs == {"groups"}
+    assert (Objective().minimum_group, Objective().refers) == (1, False)
+
+
+def test_an_objective_that_compares_within_a_group_asks_for_two_answers_a_prompt() -> None:
+    assert GRPO().minimum_group == RPG().minimum_group == Reinforce(baseline="leave_one_out").minimum_group == 2
+    assert Reinforce(baseline="none").minimum_group == Reinforce(baseline="batch").minimum_group == 1
 
 
 def test_the_reference_is_asked_for_exactly_when_a_divergence_to_it_has_weight() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from klimb import functional as F
 from klimb.config import Settings
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 class Objective(Settings):
     """A policy objective. Minimise `loss`; everything it returns is a sum weighted by `batch.weight`."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"groups"})
-    """What the source must give: groups (scored samples), pairs, labels."""
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the source must give: groups (scored samples), pairs, labels."""
+        return frozenset({"groups"})
 
-    minimum_group: ClassVar[int] = 1
-    """The fewest completions a prompt that this objective can learn from."""
+    @property
+    def minimum_group(self) -> int:
+        """The fewest completions a prompt that this objective can learn from."""
+        return 1
 
     @property
     def refers(self) -> bool:
@@ -64,14 +68,13 @@ def live_rows(batch: Batch, forced: bool) -> RowMask:
     return F.segments.any_by(moved, batch.row, batch.rows)
 
 
-def movement(log_ratio: PerToken, live: TokenMask, advantage: PerToken) -> dict[str, PerToken]:
-    """How far the policy has moved from the one that sampled, per token, from log(now / old).
+def movement(log_ratio: PerToken, ratio: PerToken, clipped: TokenMask) -> dict[str, PerToken]:
+    """How far the policy has moved from the one that sampled, from each token's log(now / old).
 
-    The ratio, k3 of KL(old||now) in nats, and whether the clip took away a gradient that would not have been zero.
+    The ratio that the loss uses, k3 of KL(old||now) in nats a token, and where a clip took a gradient away.
     """
-    clipped = ~live & (advantage != 0)
     return {
-        "policy/ratio": F.importance.ratio(log_ratio),
+        "policy/ratio": ratio,
         "policy/kl_old": F.divergence.k3(-log_ratio),
         "policy/clip_share": clipped.to(log_ratio.dtype),
     }

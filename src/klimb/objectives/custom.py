@@ -30,14 +30,15 @@ class Custom(Objective):
     _inner: Objective = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
+        """Loads the class, so that a fault in it is a fault of the settings."""
         self._inner = load(self.path, self.settings)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
+    def needs(self) -> frozenset[str]:
         return self._inner.needs
 
     @property
-    def minimum_group(self) -> int:  # type: ignore[override]
+    def minimum_group(self) -> int:
         return self._inner.minimum_group
 
     @property

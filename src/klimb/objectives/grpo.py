@@ -23,12 +23,16 @@ class GRPO(Objective):
     """
 
     type: Literal["grpo"] = "grpo"
-    eps_low: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    eps_low: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """How far below one a ratio may fall before it is clipped."""
-    eps_high: Annotated[float, Field(ge=0.0)] = 0.2
+    eps_high: Annotated[float, Field(gt=0.0)] = 0.2
     """How far above one a ratio may rise before it is clipped; 0.28 is DAPO's clip-higher."""
     beta: Annotated[float, Field(ge=0.0)] = 0.0
     """The weight of the KL to the initial policy; 0 = none, and no reference is run."""
+
+    @property
+    def minimum_group(self) -> int:
+        return 2
 
     @property
     def refers(self) -> bool:
@@ -48,7 +52,8 @@ class GRPO(Objective):
         log_ratio = now.logp - batch.old_or(now.logp)
         ratio = F.importance.ratio(log_ratio)
         loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high)
-        metrics = movement(log_ratio, F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high), advantage)
+        live = F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high)
+        metrics = movement(log_ratio, ratio, ~live & (advantage != 0))
         if self.refers:
             metrics["policy/kl_ref"] = penalty = F.divergence.k3(now.logp - given(batch, "ref"))
             loss = loss + self.beta * penalty

@@ -25,6 +25,10 @@ class Reinforce(Objective):
     level: Literal["token", "sequence"] = "token"
     """Whether a ratio is of one token, or the product over its sequence; the latter weighs rows equally."""
 
+    @property
+    def minimum_group(self) -> int:
+        return 2 if self.baseline in ("group", "leave_one_out") else 1
+
     def advantage(self, batch: Batch) -> Batch:
         choose = {
             "none": F.advantage.uncentred,
@@ -45,7 +49,8 @@ class Reinforce(Objective):
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
         log_ratio = now.logp - batch.old_or(now.logp)
+        whole = log_ratio
         if self.level == "sequence":
-            log_ratio = F.importance.product(log_ratio, batch.learn, batch.row, batch.rows)
-        loss = F.clip.none(F.importance.ratio(log_ratio), advantage)
-        return terms(batch, loss, movement(log_ratio, batch.learn, advantage))
+            whole = F.importance.product(log_ratio, batch.learn, batch.row, batch.rows)
+        ratio = F.importance.ratio(whole)
+        return terms(batch, F.clip.none(ratio, advantage), movement(log_ratio, ratio, ~batch.learn))

@@ -41,14 +41,18 @@ class RPG(Objective):
     """The weight of the divergence."""
     clip: Literal["rpg", "none"] = "rpg"
     """The dual clip with the three bounds below, or none."""
-    eps_low: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    eps_low: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """How far below one a ratio may fall, where the sample is pushed down."""
-    eps_high: Annotated[float, Field(ge=0.0)] = 0.28
+    eps_high: Annotated[float, Field(gt=0.0)] = 0.28
     """How far above one a ratio may rise, where the sample is pushed up."""
     c: Annotated[float, Field(gt=1.0)] = 10.0
     """The largest ratio where the sample is pushed down."""
     level: Literal["token", "sequence"] = "token"
     """Whether a ratio is of one token, or the product over its sequence; the latter weighs rows equally."""
+
+    @property
+    def minimum_group(self) -> int:
+        return 2
 
     @property
     def refers(self) -> bool:
@@ -85,9 +89,9 @@ class RPG(Objective):
             signed = ratio.detach() * advantage + pull
             loss = F.clip.rpg(signed, ratio, logp, self.bounds)
         live = F.clip.dual_live(ratio, signed, *self.bounds)
-        metrics = movement(lw, live, signed) | {"objective/kl_force": pull.abs()}
+        metrics = movement(now.logp - old, ratio, ~live & (signed != 0)) | {"objective/kl_force": pull.abs()}
         if self.refers:
-            metrics["policy/kl_ref"] = F.divergence.k3(lw - lu)
+            metrics["policy/kl_ref"] = F.divergence.k3(now.logp - reference)
         return terms(batch, loss, metrics)
 
     def _divergence(self) -> tuple[Formula, Formula]:
