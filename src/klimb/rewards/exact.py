@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from klimb.data.patterns import DEADLINE, Pattern, last_answer
 from klimb.rewards.base import Reward
-from klimb.rewards.patterns import DEADLINE, Pattern, compiled
 from klimb.types import Completion, Outcome, Prompt, Score
 
 
@@ -22,22 +22,12 @@ class Exact(Reward):
         if prompt.answer is None:
             return Score(Outcome.UNSCORABLE, reason="the prompt has no answer")
         try:
-            said = self._said(completion.text)
+            said = completion.text if self.pattern is None else last_answer(self.pattern, completion.text)
         except TimeoutError:
             return Score(Outcome.TIMED_OUT, reason=f"the pattern took more than {DEADLINE:g} s")
         if said is None:
             return Score.of(0.0, "no match")
         return Score.of(float(self._plain(said) == self._plain(prompt.answer)))
-
-    def _said(self, text: str) -> str | None:
-        if self.pattern is None:
-            return text
-        last = None
-        for last in compiled(self.pattern).finditer(text, timeout=DEADLINE):  # noqa: B007 - only the last one counts
-            pass
-        if last is None:
-            return None
-        return str(last[1] or "") if last.re.groups else str(last[0])
 
     def _plain(self, text: str) -> str:
         return text.strip().casefold() if self.ignore_case else text.strip()

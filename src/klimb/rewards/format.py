@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from klimb.data.patterns import DEADLINE, Pattern, compiled
 from klimb.rewards.base import Reward
-from klimb.rewards.patterns import DEADLINE, Pattern, compiled
 from klimb.types import Completion, Outcome, Prompt, Score
 
 
@@ -18,7 +18,7 @@ class Format(Reward):
 
     def score(self, prompt: Prompt, completion: Completion) -> Score:
         try:
-            fits = compiled(self.pattern).fullmatch(completion.text.strip(), timeout=DEADLINE)
+            fits = compiled(self.pattern, across_lines=True).fullmatch(completion.text.strip(), timeout=DEADLINE)
         except TimeoutError:
             return Score(Outcome.TIMED_OUT, reason=f"the pattern took more than {DEADLINE:g} s")
         return Score.of(float(fits is not None))

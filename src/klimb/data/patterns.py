@@ -25,6 +25,16 @@ Pattern = Annotated[str, AfterValidator(_checked)]
 
 
 @lru_cache(maxsize=64)
-def compiled(pattern: str) -> Any:
-    """The pattern, compiled once; `.` matches line ends too. Its methods take `timeout=` and raise TimeoutError."""
-    return regex.compile(pattern, regex.DOTALL)
+def compiled(pattern: str, *, across_lines: bool = False) -> Any:
+    """The pattern, compiled once; `.` matches line ends if asked. Its methods take `timeout=`, raising TimeoutError."""
+    return regex.compile(pattern, regex.DOTALL if across_lines else 0)
+
+
+def last_answer(pattern: str, text: str) -> str | None:
+    """The first group (or the whole) of the pattern's last match in a text. Raises TimeoutError after a second."""
+    last = None
+    for match in compiled(pattern).finditer(text, timeout=DEADLINE):
+        last = match
+    if last is None:
+        return None
+    return str(last[1] or "") if last.re.groups else str(last[0])
