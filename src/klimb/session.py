@@ -36,16 +36,21 @@ class Session:
         return [self.policy.render(prompt, self.recipe.sampling.max_tokens) for prompt in asked]
 
 
-@contextmanager
-def opened(recipe: Recipe, policy: Policy | None = None) -> Iterator[Session]:
-    """A session on the recipe's model, or on a policy that is there already. Data faults come before the model loads."""
+def problems_of(recipe: Recipe) -> Problems:
+    """The recipe's prompts. Raises DataError, also where there is nothing to train on."""
     problems = recipe.data.open()
     if not len(problems.train):
         raise DataError("train on at least one prompt", "the training split is empty", "check data and its split")
+    return problems
+
+
+@contextmanager
+def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> Iterator[Session]:
+    """A session on the recipe's model, or on a policy that is there already."""
     with ExitStack() as stack:
         score_all = stack.enter_context(open_all(recipe.rewards))
         if policy is None:
-            from klimb.policy.loading import load  # torch, only once the data are known to be good
+            from klimb.policy.loading import load  # torch, only once settings and data are known to be good
 
             policy = load(recipe.model, recipe.seed)
         sampler = stack.enter_context(recipe.generator.open(policy))

@@ -65,7 +65,9 @@ def _origin(fork: str) -> Path:
     folder = RunDir.open(run).checkpoint(int(step))
     if not folder.is_dir():
         there = [path.name for path in checkpoint.steps(folder.parent)]
-        raise CheckpointError(f"fork from step {step} of {run}", f"the checkpoints there are {there}", "name one of them")
+        raise CheckpointError(
+            f"fork from step {step} of {run}", f"the checkpoints there are {there}", "name one of them"
+        )
     return checkpoint.verified(folder)
 
 
@@ -73,8 +75,8 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
     """Refuses to go on with other settings or data than the run began with; writes down changes that are free."""
     before = rundir.config()
     differences = {
-        name: (old, new)
-        for name, old, new in changed(before.get("settings", {}), config["settings"])
+        name: pair
+        for name, pair in changed(before.get("settings", {}), config["settings"]).items()
         if name.partition(".")[0] not in FREE
     }
     if _only_longer(differences, recipe):
@@ -84,11 +86,12 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
     if differences:
         lines = "; ".join(f"{name}: {old} -> {new}" for name, (old, new) in differences.items())
         raise RunError(
-            f"go on with the run in {rundir.path}", f"it began with other settings or data ({lines})",
+            f"go on with the run in {rundir.path}",
+            f"it began with other settings or data ({lines})",
             "use the settings it began with, a new run=DIR, or --fork RUN@STEP to start from its weights",
         )
     if before != config:
-        rundir.event("changed", settings=[name for name, *_ in changed(before["settings"], config["settings"])])
+        rundir.event("changed", settings=sorted(changed(before["settings"], config["settings"])))
         write_atomic(rundir.config_file, pretty(config))
 
 

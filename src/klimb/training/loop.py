@@ -53,7 +53,8 @@ class Crew:
     save_model: SaveModel
     schedule: AdamW
     checkpoints: Checkpoints
-    evaluate_every: int
+    due: Callable[[int, int], bool]
+    """Whether to evaluate after a step of so many."""
     seed: int
     log: Log
     watch: Stopwatch
@@ -70,7 +71,7 @@ def train(crew: Crew, progress: Progress) -> Progress:
     steps = crew.learner.settings.steps
     with stop_flag() as flag:
         try:
-            if progress.step == 0:
+            if progress.step == 0 and crew.due(0, steps):
                 _record(crew, 0, _evaluated(crew, 0))
             while progress.step < steps:
                 _heed(flag)
@@ -104,7 +105,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
             crew.moved()
             crew.sampler.refresh()
     metrics = tally.metrics() | summarise(groups) | {"optim/lr": lr}
-    if step % crew.evaluate_every == 0 or step == crew.learner.settings.steps:
+    if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)
     _record(crew, step, metrics)
