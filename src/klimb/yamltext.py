@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,15 @@ def _join(path: str, part: str | int) -> str:
 
 def _fault(asked: str, found: str, cure: str) -> SettingsError:
     return SettingsError([KlimbError(asked, found, cure)])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the scalars of YAML 1.2 would read as something else, and writes lists of plain values on one line."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def write(data: Mapping[str, Any]) -> str:
+    """The YAML of plain values; `parse` reads the same values back."""
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)

@@ -1,0 +1,21 @@
+"""The command line. Nothing here imports torch, transformers or pydantic before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs `klimb` with these words (by default the process's own) and exits with its code."""
+    from klimb.cli.failures import guarded
+
+    given = list(sys.argv[1:] if words is None else words)
+    sys.exit(guarded(lambda: _run(given), given))
+
+
+def _run(words: list[str]) -> int:
+    from klimb.cli.app import command
+
+    answer = command().main(words or ["--help"], prog_name="klimb", standalone_mode=False)
+    return answer if isinstance(answer, int) else 0

@@ -1,0 +1,124 @@
+"""The commands and their options; each does its work in a module of its own, imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of one in recipes/.")]
+Target = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run directory, a model folder or a model name.")]
+
+app = typer.Typer(
+    help="Trains language models by reinforcement learning, with gradients that are proved.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def command() -> Any:
+    """The whole command line as one click command."""
+    return typer.main.get_command(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from klimb import __version__
+
+        print(f"klimb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _klimb(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
+    """Trains language models by reinforcement learning, with gradients that are proved."""
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    words: Words = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and what they cost; run nothing.")] = False,
+    fork: Annotated[str | None, typer.Option(metavar="RUN@STEP", help="Start from a checkpoint of another run.")] = None,
+) -> None:
+    """Train, or go on with a run that was interrupted."""
+    from klimb.cli import training
+
+    training.train(recipe, words or [], dry_run=dry_run, fork=fork)
+
+
+@app.command()
+def evaluate(
+    target: Target,
+    words: Words = None,
+    recipe: Annotated[str | None, typer.Option(help="The recipe whose held-out problems are asked.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="The checkpoint of a run; by default the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure held-out accuracy."""
+    from klimb.cli import evaluating
+
+    evaluating.evaluate(target, words or [], recipe=recipe, step=step, as_json=as_json)
+
+
+@app.command()
+def sample(
+    target: Target,
+    prompt: Annotated[str | None, typer.Argument(help="A question; by default stdin, or a chat on a terminal.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="The checkpoint of a run; by default the newest.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, max=10.0, help="0 = the likeliest tokens.")] = 1.0,
+    top_p: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Keep this much of the probability.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Go on with the text as it is, without a chat template.")] = False,
+) -> None:
+    """Talk to a model, or to the policy of a run."""
+    from klimb.cli import sampling
+
+    wanted = sampling.Wanted(temperature, top_p, max_tokens, seed, system, text)
+    sampling.sample(target, prompt, wanted, step)
+
+
+@app.command()
+def pull(name: Annotated[str, typer.Argument(metavar="MODEL", help="Such as smollm2-135m.")]) -> None:
+    """Get a known model into the cache; nothing to do where it is there."""
+    from klimb.policy.pull import pull as pull_model
+
+    print(pull_model(name))
+
+
+@app.command()
+def explain(
+    name: Annotated[str | None, typer.Argument(metavar="[KEY_OR_RECIPE]", help="Such as optimizer.lr, or demo.")] = None,
+) -> None:
+    """Explain a setting, a section or a recipe."""
+    from klimb.cli import explaining
+
+    print(explaining.explain(name))
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str | None, typer.Argument(help="Also check what this recipe needs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check the machine: versions, devices, arithmetic, memory, disk, cache, endpoints."""
+    from klimb.cli import checks
+
+    if not checks.doctor(recipe, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Make a run's report.html again."""
+    from klimb.cli import reporting
+
+    print(reporting.report(run))

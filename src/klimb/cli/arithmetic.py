@@ -1,0 +1,112 @@
+"""What a recipe costs, before anything runs: rows, tokens, optimizer steps, evaluations, memory, disk."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from klimb.cli.sizes import Sizes, sizes_of
+
+if TYPE_CHECKING:
+    from klimb.recipe import Recipe
+
+BASE_GB = 0.5
+"""What Python, torch and transformers take before any model is there, about."""
+PROMPT_GUESS = 100
+"""Tokens of a prompt, for the cache: the true number is known only once a tokenizer is there."""
+
+
+def arithmetic(recipe: Recipe) -> list[str]:
+    """The sums, a line each. Opens the data (DataError), and reads the model's sizes from its files, without torch."""
+    sizes = sizes_of(recipe.model)
+    return [
+        *_step(recipe),
+        *_run(recipe),
+        _data(recipe),
+        _evaluation(recipe),
+        _checkpoints(recipe, sizes),
+        _memory(recipe, sizes),
+    ]
+
+
+def _rows(recipe: Recipe) -> int:
+    return recipe.source.prompts * recipe.source.completions
+
+
+def _updates(recipe: Recipe) -> int:
+    return recipe.source.epochs * recipe.source.minibatches
+
+
+def _step(recipe: Recipe) -> list[str]:
+    source, longest = recipe.source, recipe.sampling.max_tokens
+    rows = _rows(recipe)
+    part = math.ceil(source.prompts / source.minibatches) * source.completions
+    passes = math.ceil(part * longest / recipe.training.micro_tokens)
+    return [
+        f"a step       {source.prompts} prompts x {source.completions} completions = {rows} rows, "
+        f"of at most {longest} tokens = at most {rows * longest:,} completion tokens",
+        f"learning     {source.epochs} {_s('epoch', source.epochs)} x {source.minibatches} "
+        f"{_s('minibatch', source.minibatches)} = {_updates(recipe)} optimizer {_s('step', _updates(recipe))} a step; "
+        f"each in at most {passes} {_s('part', passes)} of {recipe.training.micro_tokens:,} tokens, prompts not counted",
+    ]
+
+
+def _run(recipe: Recipe) -> list[str]:
+    steps, rows = recipe.training.steps, _rows(recipe)
+    return [
+        f"the run      {steps:,} steps = {steps * _updates(recipe):,} optimizer steps, {steps * rows:,} completions, "
+        f"at most {steps * rows * recipe.sampling.max_tokens:,} tokens sampled"
+    ]
+
+
+def _data(recipe: Recipe) -> str:
+    problems = recipe.data.open()
+    train, held_out = len(problems.train), len(problems.held_out)
+    passes = recipe.training.steps * recipe.source.prompts / max(train, 1)
+    return f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out"
+
+
+def _evaluation(recipe: Recipe) -> str:
+    last, exam = recipe.training.steps, recipe.evaluation
+    times = sum(exam.due(step, last) for step in range(last + 1))
+    asked = times * exam.problems
+    share = asked / max(asked + last * _rows(recipe), 1)
+    return (
+        f"evaluation   {times} times x at most {exam.problems} held-out problems = {asked:,} completions, "
+        f"{100 * share:.0f} % of all that are sampled"
+    )
+
+
+def _checkpoints(recipe: Recipe, sizes: Sizes | None) -> str:
+    saves = math.ceil(recipe.training.steps / recipe.checkpoints.every)
+    kept = min(saves, recipe.checkpoints.keep)
+    disk = f", about {_gb((kept + 1) * 12 * sizes.weights)} of disk" if sizes else ""
+    return f"checkpoints  {saves} {_s('save', saves)}, the newest {kept} kept{disk}"
+
+
+def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
+    """An estimate: weights, moments and gradients exactly; activations, cache and the rest by rule of thumb."""
+    if sizes is None:
+        return f"memory       not known: the files of {recipe.model.name} are not on this machine"
+    half = sizes.halved
+    weights = sizes.weights * ((2 + 2 + 4 + 8 + 6) if half else (4 + 8 + 8))
+    rows = min(_rows(recipe), getattr(recipe.generator, "rows", _rows(recipe)))
+    cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
+    kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)
+    largest = min(recipe.training.micro_tokens, _rows(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS))
+    total = BASE_GB * 1e9 + weights + max(cache, largest * kept)
+    where = "bfloat16 with float32 masters" if half else "float32"
+    return (
+        f"memory       about {_gb(total)}: {sizes.weights / 1e6:,.1f} M weights with their optimizer in {where} "
+        f"{_gb(weights)}, activations {_gb(largest * kept)} or sampling cache {_gb(cache)}, the rest {BASE_GB} GB"
+    )
+
+
+def _gb(count: float) -> str:
+    if count < 1e8:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"
+
+
+def _s(word: str, count: int) -> str:
+    return word if count == 1 else word + ("es" if word == "minibatch" else "s")

@@ -1,0 +1,79 @@
+"""`klimb evaluate`: held-out accuracy of a run's checkpoint, or of any model on a recipe's problems."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from klimb.cli import recipes
+from klimb.cli.places import Place, place
+from klimb.errors import KlimbError, SettingsError
+
+if TYPE_CHECKING:
+    from klimb.evaluation.base import Evaluation, Share
+    from klimb.recipe import Recipe
+
+
+def evaluate(
+    target: str, words: Sequence[str], *, recipe: str | None = None, step: int | None = None, as_json: bool = False
+) -> None:
+    """Asks the held-out problems once and prints what was found. Raises KlimbError."""
+    where = place(target, step)
+    settings = _settings(where, words, recipe)
+    for note in where.notes:
+        print(f"klimb: {note}", file=sys.stderr)
+    found = _measured(settings, where.step)
+    if as_json:
+        print(json.dumps({"model": where.model, "step": where.step, **found.metrics()}))
+    else:
+        print("\n".join(_lines(where, found)))
+
+
+def _settings(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
+    """The recipe asked for, else the run's own, on the model that the target names, with the words over it."""
+    from klimb.config import apply_words, dump, resolve
+    from klimb.recipe import Recipe
+
+    if recipe is not None:
+        base = dump(recipes.load(recipe))
+    elif where.recipe is not None:
+        base = dump(where.recipe)
+    else:
+        raise SettingsError(
+            [KlimbError(f"to evaluate {where.model} there must be problems", "no recipe", "--recipe RECIPE")]
+        )
+    base["model"]["name"] = where.model
+    return resolve(Recipe, apply_words(base, words, Recipe))
+
+
+def _measured(recipe: Recipe, step: int) -> Evaluation:
+    from klimb.evaluation.accuracy import Exam, correct_source
+    from klimb.evaluation.accuracy import evaluate as ask
+    from klimb.rewards.scoring import name_of
+    from klimb.session import opened, problems_of
+
+    sources = {name_of(reward): reward.type for reward in recipe.rewards}
+    correct_source(recipe.evaluation.correct, sources)
+    problems = problems_of(recipe)
+    with opened(recipe, problems) as session:
+        exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
+        return ask(exam, session.sampler, session.score_all, step)[0]
+
+
+def _lines(where: Place, found: Evaluation) -> list[str]:
+    rows: list[tuple[str, Any]] = [("model", where.model)]
+    if where.recipe is not None:
+        rows.append(("step", where.step))
+    rows += [("accuracy", _share(found.accuracy)), ("format", _share(found.format))]
+    rows += [("length", f"{found.length:.1f} tokens"), ("truncated", f"{100 * found.truncated:.1f} %")]
+    if found.failed:
+        rows.append(("failed", f"{found.failed} answers could not be scored"))
+    return [f"{name:<10} {value}" for name, value in rows if value is not None]
+
+
+def _share(share: Share | None) -> str | None:
+    if share is None:
+        return None
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}, 95 %) of {share.n}"

@@ -1,0 +1,58 @@
+"""What stands behind RUN_OR_MODEL: the newest good checkpoint of a run, or a model by folder or name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klimb.errors import CheckpointError, RunError
+
+if TYPE_CHECKING:
+    from klimb.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A model to load, and the run's settings and step where it belongs to a run. `notes`: what was passed over."""
+
+    model: str
+    recipe: Recipe | None = None
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def place(target: str, step: int | None = None) -> Place:
+    """What the target names. Raises RunError or CheckpointError where it is a run that has no such good checkpoint."""
+    folder = Path(target).expanduser()
+    if _is_run(folder):
+        return _of_run(folder, step)
+    if step is not None:
+        raise RunError(f"the checkpoint of step {step} of a run", f"{target} is not a run directory", "leave --step out")
+    return Place(target)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "checkpoints").is_dir() and (folder / "config.json").is_file()
+
+
+def _of_run(folder: Path, step: int | None) -> Place:
+    from klimb.config import resolve
+    from klimb.recipe import Recipe
+    from klimb.rundir import RunDir, step_of
+    from klimb.training.checkpoint import newest, verified
+
+    rundir = RunDir.open(folder)
+    recipe = resolve(Recipe, rundir.config().get("settings", {}))
+    if step is not None:
+        chosen = rundir.checkpoint(step)
+        if not chosen.is_dir():
+            there = ", ".join(str(step_of(path)) for path in sorted(rundir.checkpoints.glob("step-*"))) or "none"
+            raise CheckpointError(f"the checkpoint of step {step} of {folder}", f"steps that are there: {there}", "one of them")
+        return Place(str(verified(chosen) / "model"), recipe, step)
+    good, broken = newest(rundir.checkpoints)
+    notes = tuple(f"passed over {one.path.name}: {one.why}" for one in broken)
+    if good is None:
+        found = "; ".join(notes) or "none was saved yet"
+        raise CheckpointError(f"a good checkpoint in {folder}", found, "`klimb train` with the same recipe")
+    return Place(str(good / "model"), recipe, step_of(good), notes)

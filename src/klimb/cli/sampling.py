@@ -1,0 +1,110 @@
+"""`klimb sample`: one answer to a question, or a conversation on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from klimb.cli.places import Place, place
+from klimb.cli.text import printable
+from klimb.errors import KlimbError, SettingsError
+from klimb.types import Message, Prompt
+
+HELP = "/new starts again, /quit (or Ctrl-D) ends"
+LONGEST = 1_000_000
+"""The most characters that are read from stdin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How answers are drawn."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    system: str | None
+    text: bool
+
+
+Answer = Callable[[Prompt, int], str]
+
+
+def sample(target: str, question: str | None, wanted: Wanted, step: int | None = None) -> None:
+    """Answers the question (an argument, or stdin), or chats where both ends are a terminal. Raises KlimbError."""
+    where = place(target, step)
+    chats = question is None and sys.stdin.isatty() and sys.stdout.isatty() and not wanted.text
+    asked = "" if chats else _question(question)
+    for note in where.notes:
+        print(f"klimb: {note}", file=sys.stderr)
+    answer = _opened(where, wanted)
+    if chats:
+        _chat(answer, wanted, where.model)
+        return
+    prompt = Prompt("sample", text=asked) if wanted.text else Prompt("sample", messages=_turns(wanted, asked))
+    print(printable(answer(prompt, 0)))
+
+
+def _question(question: str | None) -> str:
+    """What is asked, from the argument or stdin. Raises SettingsError where there is nothing."""
+    text = sys.stdin.read(LONGEST + 1) if question is None else question
+    if not text.strip() or len(text) > LONGEST:
+        found = "nothing" if not text.strip() else f"over {LONGEST:,} characters"
+        raise SettingsError([KlimbError("there must be a question", found, 'klimb sample MODEL "What is 2 + 3?"')])
+    return text if question is not None else text.removesuffix("\n")
+
+
+def _opened(where: Place, wanted: Wanted) -> Answer:
+    """A function that answers the prompt of turn k."""
+    from klimb.generation.base import Request, Sampling
+    from klimb.generation.local import Local
+    from klimb.policy.base import PolicySettings
+    from klimb.policy.loading import load
+    from klimb.seeds import draw_seed
+
+    settings = where.recipe.model if where.recipe else PolicySettings()
+    policy = load(settings.model_copy(update={"name": where.model}), wanted.seed)
+    drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
+
+    def answer(prompt: Prompt, turn: int) -> str:
+        rendered = policy.render(prompt)
+        seeds = (draw_seed(wanted.seed, turn, prompt.id, 0),)
+        with Local(rows=1).open(policy) as sampler:
+            return sampler.sample([Request(rendered.tokens, seeds)], drawn)[0][0].text
+
+    return answer
+
+
+def _turns(wanted: Wanted, question: str) -> tuple[Message, ...]:
+    system = () if wanted.system is None else (Message("system", wanted.system),)
+    return (*system, Message("user", question))
+
+
+def _chat(answer: Answer, wanted: Wanted, model: str) -> None:
+    """A conversation; what went before is asked again with each turn."""
+    print(printable(f"{model}; {HELP}"))
+    turns: tuple[Message, ...] = _turns(wanted, "")[:-1]
+    count = 0
+    while True:
+        try:
+            said = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if said in ("/quit", "/exit"):
+            return
+        if said == "/new":
+            turns = _turns(wanted, "")[:-1]
+        if not said or said.startswith("/"):
+            print(HELP if said != "/new" else "a new conversation")
+            continue
+        asked = (*turns, Message("user", said))
+        try:
+            reply = answer(Prompt("chat", messages=asked), count)
+        except KlimbError as error:
+            print(printable(f"klimb: {error.line()}"), file=sys.stderr)
+            continue
+        count += 1
+        turns = (*asked, Message("assistant", reply))
+        print(printable(reply))

@@ -1,0 +1,95 @@
+"""How large a model is, read from its files: no torch, and no weight is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from klimb.policy.base import PolicySettings
+
+LARGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """`weights`: how many. `cache_bytes`, `kept_bytes`: per token, of the sampling cache and of the activations kept."""
+
+    weights: int
+    cache_bytes: int
+    kept_bytes: int
+    halved: bool
+
+
+def sizes_of(model: PolicySettings) -> Sizes | None:
+    """The sizes of the model that the settings name, or None where its files are not on this machine."""
+    if model.name == "tiny":
+        return _tiny(model)
+    folder = _folder(model.name)
+    if folder is None:
+        return None
+    try:
+        weights = sum(_weights(path) for path in folder.glob("*.safetensors"))
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        return _sizes(weights, config.get("text_config", config), _halves(model)) if weights else None
+    except (OSError, ValueError, KeyError, TypeError, struct.error, AttributeError):
+        return None
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the processor says that it multiplies bfloat16 in hardware (Linux only; else taken as no)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _tiny(model: PolicySettings) -> Sizes:
+    t = model.tiny
+    attention = t.hidden * t.hidden * (2 + 2 * t.kv_heads / t.heads)
+    weights = 2 * 259 * t.hidden + t.layers * (attention + 9 * t.hidden**2)
+    config = {
+        "hidden_size": t.hidden,
+        "intermediate_size": 3 * t.hidden,
+        "num_hidden_layers": t.layers,
+        "num_attention_heads": t.heads,
+        "num_key_value_heads": t.kv_heads,
+    }
+    return _sizes(int(weights), config, model.precision == "bfloat16")
+
+
+def _sizes(weights: int, config: dict[str, Any], halved: bool) -> Sizes:
+    bytes_each = 2 if halved else 4
+    hidden, layers = config.get("hidden_size") or config["n_embd"], config.get("num_hidden_layers") or config["n_layer"]
+    heads = config.get("num_attention_heads") or config["n_head"]
+    inner = config.get("intermediate_size") or 4 * hidden
+    key = (config.get("head_dim") or hidden // heads) * (config.get("num_key_value_heads") or heads)
+    cache = 2 * key * layers * bytes_each
+    kept = (8 * hidden + 4 * inner + 2 * key) * layers * bytes_each
+    return Sizes(weights, cache, kept, halved)
+
+
+def _halves(model: PolicySettings) -> bool:
+    return model.precision == "bfloat16" or (model.precision == "auto" and has_fast_bfloat16())
+
+
+def _folder(name: str) -> Path | None:
+    from klimb.policy.pull import resolve
+
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else resolve(name)
+
+
+def _weights(path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        if size > LARGEST_HEADER:
+            raise ValueError(f"the header of {path} has {size} bytes")
+        header = json.loads(file.read(size))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

@@ -1,0 +1,65 @@
+"""`klimb train`: the settings first, all faults at once; then the run, and what it brought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klimb.cli import recipes
+
+if TYPE_CHECKING:
+    from klimb.recipe import Recipe
+    from klimb.run import RunResult
+
+
+def train(name: str, words: Sequence[str], *, dry_run: bool = False, fork: str | None = None) -> None:
+    """Trains by a recipe, or only shows what it would do. Raises KlimbError."""
+    recipe = recipes.load(name, words)
+    run = recipe.run or Path("runs") / recipes.find(name).stem
+    if dry_run:
+        print(described(recipe))
+        return
+    from klimb.run import train as train_run
+
+    print(summary(train_run(recipe, run=run, fork=fork)))
+
+
+def described(recipe: Recipe) -> str:
+    """The resolved settings as YAML, and the batch arithmetic as comments below."""
+    from klimb.cli.arithmetic import arithmetic
+    from klimb.config import dump
+    from klimb.redact import redact
+    from klimb.yamltext import write
+
+    sums = "\n".join(f"# {line}" for line in arithmetic(recipe))
+    return f"{write(redact(dump(recipe)))}\n{sums}"
+
+
+def summary(result: RunResult) -> str:
+    """Held-out accuracy before and after, and where everything is."""
+    lines = [f"{result.path}: {result.step} steps"]
+    if result.before and result.after:
+        lines += ["", f"{'held out':<12}{'before':>24}{'after':>24}"]
+        lines += _row("accuracy", result, "eval/accuracy", ("eval/low", "eval/high"))
+        lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
+        lines += _row("length", result, "eval/length", None)
+        lines.append("")
+    lines += [f"report: {result.report}", f"model:  {result.model}"]
+    return "\n".join(lines)
+
+
+def _row(title: str, result: RunResult, name: str, interval: tuple[str, str] | None) -> list[str]:
+    if name not in result.before or name not in result.after:
+        return []
+    cells = "".join(f"{_cell(side, name, interval):>24}" for side in (result.before, result.after))
+    return [f"{title:<12}{cells}"]
+
+
+def _cell(side: dict[str, float], name: str, interval: tuple[str, str] | None) -> str:
+    """`37.1 % (31.2 to 43.4)`, or a plain number where there is no interval."""
+    if interval is None:
+        return f"{side[name]:.1f} tokens"
+    low, high = (side.get(bound) for bound in interval)
+    around = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * side[name]:.1f} %{around}"
