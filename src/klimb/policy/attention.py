@@ -11,10 +11,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from klimb.policy.kernel import shared_attention
 from klimb.policy.packing import Family, Packing
 
 NAME = "klimb"
 """The name under which transformers knows this attention."""
+
+LARGE = 1 << 24
+"""From this many scores in a block on, torch's attention is used, which never holds them all at once."""
 
 
 class DoesNotFit(Exception):
@@ -49,8 +53,11 @@ def attend(  # noqa: PLR0913 transformers decides
         )
     check(packing, sliding_window, kwargs)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    parts = [_family(query[0], key[0], value[0], family, scale, softcap) for family in packing.families]
-    return torch.cat(parts, 1).transpose(0, 1)[None], None
+    if packing.cells * query.shape[1] > LARGE:
+        parts = [_family(query[0], key[0], value[0], family, scale, softcap) for family in packing.families]
+        return torch.cat(parts, 1).transpose(0, 1)[None], None
+    flat = (side[0].transpose(0, 1) for side in (query, key, value))
+    return shared_attention(*flat, packing.blocks, scale, softcap)[None], None
 
 
 def check(packing: Packing, sliding_window: int | None, extras: dict[str, Any]) -> None:
