@@ -1,0 +1,108 @@
+"""The report: one file that shows a run to people, made only from its directory, without scripts or network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from klimb.atomic import write_atomic
+from klimb.rundir import RunDir
+from klimb.tracking.charts import Curve, curve, draw
+from klimb.tracking.console import event_line
+from klimb.tracking.metrics import find
+from klimb.tracking.stages import span
+from klimb.tracking.story import Story, tell, time_by_stage
+from klimb.tracking.verdict import table, verdict
+from klimb.tracking.visible import visible
+
+SHOWN_EVENTS = 100
+"""The newest events that the report lists; the number of all is said."""
+
+CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
+    ("accuracy", "Held-out accuracy", ("eval/accuracy", "eval/format"), True),
+    ("reward", "Reward", ("reward/mean",), False),
+    ("entropy", "Entropy", ("policy/entropy",), False),
+    ("kl", "KL divergence", ("policy/kl_ref", "policy/kl_old"), False),
+    ("length", "Length of completions", ("length/mean",), False),
+    ("gap", "Sampler against trainer", ("policy/gap",), False),
+    ("time", "Time of a step", ("time/step",), False),
+)
+"""Key, title, metrics, whether in percent."""
+INTERVALS = {"eval/accuracy": ("eval/low", "eval/high"), "eval/format": ("eval/format_low", "eval/format_high")}
+
+
+def write_report(run: RunDir) -> Path:
+    """Writes report.html into the run directory, atomically, and returns its path."""
+    write_atomic(run.report_file, render(tell(run)))
+    return run.report_file
+
+
+def render(story: Story) -> str:
+    """The page. The same story gives the same text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
+    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    engine.filters |= {"visible": lambda value: visible(str(value)), "span": span}
+    charts, absent = _charts(story)
+    return (
+        engine.from_string(template).render(
+            story=story,
+            verdict=verdict(story),
+            table=table(story),
+            charts=[{**chart, "svg": Markup(chart["svg"])} for chart in charts],  # noqa: S704 numbers drawn by ourselves
+            missing=[*story.missing, *absent],
+            stages=time_by_stage(story.metrics),
+            events=[_event(event) for event in story.events[-SHOWN_EVENTS:]],
+            environment=_rows(story.environment),
+        )
+        + "\n"
+    )
+
+
+def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
+    """The charts that can be drawn, and a line for each that cannot."""
+    charts, absent = [], []
+    for key, title, names, percent in CHARTS:
+        curves = _curves(story.metrics, names)
+        if not curves:
+            absent.append(f"{title.lower()}: no {names[0]} in metrics.jsonl")
+            continue
+        metric = find(curves[0].name)
+        unit = metric.unit if metric else ""
+        meaning = metric.meaning if metric else ""
+        svg = draw(key, title, curves, percent=percent)
+        charts.append(
+            {"title": title, "unit": unit, "meaning": meaning, "svg": svg, "ends": [_ends(c) for c in curves]}
+        )
+    return charts, absent
+
+
+def _curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Curve]:
+    found = (curve(metrics, name, *INTERVALS.get(name, ())) for name in names)
+    return [line for line in found if line is not None]
+
+
+def _ends(line: Curve) -> str:
+    return f"{line.name}: {line.values[0]:.4g} at step {line.steps[0]}, {line.values[-1]:.4g} at step {line.steps[-1]}"
+
+
+def _event(event: Mapping[str, Any]) -> tuple[str, str]:
+    """When, and what in one harmless line."""
+    hidden = ("time", "kind", "environment")
+    details = {name: value for name, value in event.items() if name not in hidden}
+    return visible(str(event.get("time", "")), lines=False), event_line(str(event.get("kind", "event")), details)
+
+
+def _rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The environment line by line; the command is shown apart."""
+    rows: list[tuple[str, str]] = []
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            rows += [(f"{name}: {inner}", str(item)) for inner, item in value.items()]
+        elif name != "argv":
+            rows.append((name, str(value)))
+    return rows

@@ -1,0 +1,102 @@
+"""What came out of a run, in one sentence and one table; no more than was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from klimb.tracking.story import Story
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: what was measured, before and after."""
+
+    name: str
+    before: str
+    after: str
+
+
+def verdict(story: Story) -> str:
+    """One sentence on the held-out accuracy, and one on how far the run came if it is not at its end."""
+    return " ".join(part for part in (_accuracy(story), _progress(story)) if part)
+
+
+def table(story: Story) -> list[Row]:
+    """Held-out measures before and after: correctness and format apart."""
+    if not (found := story.evaluations):
+        return []
+    first, last = found[0], found[-1]
+    rows = [
+        Row("measured after step", str(first["step"]), str(last["step"])),
+        Row("correct (accuracy)", _interval(first, "eval/accuracy"), _interval(last, "eval/accuracy")),
+        Row("in the wanted form (format)", _interval(first, "eval/format"), _interval(last, "eval/format")),
+        Row("mean length, tokens", _number(first, "eval/length"), _number(last, "eval/length")),
+        Row("problems scored", _number(first, "eval/n"), _number(last, "eval/n")),
+        Row("could not be scored (in neither)", _number(first, "eval/failed"), _number(last, "eval/failed")),
+    ]
+    return [row for row in rows if (row.before, row.after) != ("-", "-")]
+
+
+def _accuracy(story: Story) -> str:
+    found = story.evaluations
+    if not found:
+        return "Held-out accuracy was not measured."
+    first, last = found[0], found[-1]
+    if len(found) == 1:
+        return f"Held-out accuracy was measured once, after step {first['step']}: {percent(first['eval/accuracy'])}."
+    change = last["eval/accuracy"] - first["eval/accuracy"]
+    verb = "rose" if change > 0 else "fell" if change < 0 else "stayed"
+    sure, interval = _certainty(first, last)
+    numbers = (
+        f"from {percent(first['eval/accuracy'])} to {percent(last['eval/accuracy'])} ({_points(change)}{interval})"
+    )
+    return f"Held-out accuracy {verb} {numbers} in {last['step'] - first['step']} steps{sure}."
+
+
+def _certainty(first: Record, last: Record) -> tuple[str, str]:
+    """Whether the change is more than chance, and its interval; the paired one where it was measured."""
+    low, high = last.get("eval/gain_low"), last.get("eval/gain_high")
+    if low is not None and high is not None:
+        beyond = low > 0 or high < 0
+        interval = f"; 95 % interval {_points(low)} to {_points(high)}"
+        return ("" if beyond else "; that may be chance"), interval
+    ends = ("eval/low", "eval/high")
+    if any(record.get(end) is None for record in (first, last) for end in ends):
+        return "; how sure that is was not measured", ""
+    apart = last["eval/low"] > first["eval/high"] or last["eval/high"] < first["eval/low"]
+    return ("" if apart else "; the 95 % intervals overlap, so that may be chance"), ""
+
+
+def _progress(story: Story) -> str:
+    if story.steps is None or story.step >= story.steps:
+        return ""
+    return f"The run is not at its end: step {story.step} of {story.steps}."
+
+
+def percent(share: float) -> str:
+    """`37.1 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"
+
+
+def _interval(record: Record, name: str) -> str:
+    value = record.get(name)
+    if value is None:
+        return "-"
+    prefix = "eval/" if name == "eval/accuracy" else f"{name}_"
+    low, high = record.get(f"{prefix}low"), record.get(f"{prefix}high")
+    if low is None or high is None:
+        return f"{percent(value)} (no interval)"
+    return f"{percent(value)} (95 %: {percent(low)} to {percent(high)})"
+
+
+def _number(record: Record, name: str) -> str:
+    value = record.get(name)
+    return "-" if value is None else f"{value:.4g}"
