@@ -23,7 +23,7 @@ def group(number: int, text: str, right: bool, prompt: str = "") -> Group:
 
 
 def synthetic(path: Path, steps: int = 60, every: int = 20, text: str = "") -> RunDir:
-    """A whole run: metrics of `steps` steps, evaluations, events, an environment; `text` is put wherever text can be."""
+    """A whole run: metrics, evaluations, events, an environment; `text` is put wherever text can be."""
     settings = {"model": {"name": text or "smollm2-135m"}, "training": {"steps": steps}, "seed": 7}
     environment = {"argv": ["/usr/bin/klimb", "train", "recipes/demo.yaml", f"run={text or 'runs/a b'}"], "cores": 2}
     run = RunDir.create(path, {"settings": settings, "data": "0", "klimb": "0"}, environment)

@@ -57,8 +57,8 @@ def draw(key: str, title: str, curves: Sequence[Curve], *, percent: bool = False
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(4.6, 2.5), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(4.6, 2.5))
+        axes = figure.add_axes((0.13, 0.18, 0.85, 0.77))  # fixed: laying out by measuring takes half of the time
         for colour, line in zip(SERIES, curves, strict=False):
             few = "o" if len(line.steps) <= 12 else ""
             axes.plot(line.steps, line.values, color=colour, linewidth=1.6, marker=few, markersize=3.5, label=line.name)

@@ -81,7 +81,8 @@ class Story:
     @property
     def command(self) -> str:
         """The command that made the run; empty where it was not written down."""
-        words = [str(word) for word in self.environment.get("argv") or ()]
+        argv = self.environment.get("argv")
+        words = [str(word) for word in argv] if isinstance(argv, list) else []
         if not words:
             return ""
         head = "klimb" if Path(words[0]).name in ("klimb", "__main__.py") else f"python {shlex.quote(words[0])}"
