@@ -141,3 +141,13 @@ def test_segments_are_summed_averaged_and_searched_by_index() -> None:
     assert rows(s.any_by(mask, index, 4)) == [True, False, True, False]
     assert rows(s.sum_over_row(values, mask, index, 4)) == [11.0, 1.0, 1.0, 11.0]
     assert rows(s.mean_over_row(values, mask, index, 4)) == [5.5, 1.0, 1.0, 5.5]
+
+
+def test_whitened_advantages_have_mean_zero_and_variance_one_over_learning_tokens() -> None:
+    advantage = torch.tensor([3.0, 1.0, 99.0, -2.0, 99.0, 99.0, 0.0], dtype=torch.float64)
+    found = A.whitened(advantage, LEARN)
+    chosen = advantage[LEARN].numpy()
+    np.testing.assert_allclose(found[LEARN], (chosen - chosen.mean()) / chosen.std(), rtol=1e-12)
+    assert (found[~LEARN] == 0).all()
+    assert (A.whitened(torch.full((7,), 0.1), LEARN) == 0).all()
+    assert (A.whitened(advantage, torch.zeros(7, dtype=torch.bool)) == 0).all()

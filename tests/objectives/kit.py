@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch, Outputs
-from klimb.objectives import GRPO, RPG, Objective, Reinforce
+from klimb.objectives import (
+    CISPO,
+    DAPO,
+    GRPO,
+    GSPO,
+    RLOO,
+    RPG,
+    DrGRPO,
+    Objective,
+    Reinforce,
+    ReinforcePP,
+    ReinforcePPBaseline,
+)
 
 FORMS = [
     RPG(divergence=divergence, form=form)  # type: ignore[arg-type]
@@ -28,6 +40,14 @@ EVERY: list[Objective] = [
     Reinforce(level="sequence"),
     GRPO(),
     GRPO(beta=0.1, eps_high=0.28),
+    RLOO(),
+    DrGRPO(length=7),
+    DAPO(),
+    DAPO(length=5, buffer=3),
+    GSPO(eps_low=0.1, eps_high=0.1),
+    CISPO(cap=1.5),
+    ReinforcePP(),
+    ReinforcePPBaseline(beta=0.1),
     *FORMS,
     *(changed(form, reference="initial", beta=0.05) for form in FORMS),
     *(changed(form, level="sequence", clip="none", beta=0.5) for form in FORMS),
@@ -36,10 +56,21 @@ EVERY: list[Objective] = [
 
 def named(objective: Objective) -> str:
     """The settings that are not the default, for a test's name."""
-    return (
-        "-".join(f"{value}" for value in objective.model_dump(exclude_defaults=True).values())
-        or type(objective).__name__
-    )
+    chosen = objective.model_dump(exclude_defaults=True).values()
+    return "-".join([type(objective).__name__, *map(str, chosen)])
+
+
+def without_clip(objective: Objective) -> Objective:
+    """The same objective with bounds that nothing reaches."""
+    if isinstance(objective, RPG):
+        return changed(objective, clip="none")  # type: ignore[no-any-return]
+    wide = {"eps_low": 1.0, "eps_high": 1e9}
+    return changed(objective, **{name: wide[name] for name in wide if name in type(objective).model_fields})  # type: ignore[no-any-return]
+
+
+def without_divergence(objective: Objective) -> Objective:
+    """The same objective without a KL term."""
+    return changed(objective, beta=0.0) if "beta" in type(objective).model_fields else objective
 
 
 def batch(seed: int = 0, prompts: int = 4, unscored: bool = True) -> Batch:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from klimb.objectives import GRPO, RPG, Objective, Reinforce
-from tests.objectives.kit import FORMS, Enumerable, changed, named, outputs
+from klimb.objectives import GRPO, RLOO, RPG, Objective, Reinforce, ReinforcePPBaseline
+from tests.objectives.kit import FORMS, Enumerable, changed, named, outputs, without_clip
 
 SEQUENCES = Enumerable(words=3, length=3)
 BANDIT = Enumerable(words=4, length=1)
@@ -86,11 +86,19 @@ def test_token_ratios_on_longer_answers_are_biased_off_policy_as_the_docs_say() 
     assert off_by(gradient, exact(SEQUENCES, here, "rkl", 0.0, here["old"])) > 1e-2
 
 
-def test_the_unweighted_k3_of_grpo_is_the_forward_divergence_on_policy_and_neither_off_policy() -> None:
-    bounds = {"eps_low": 1.0, "eps_high": 1e9}
+def test_the_unweighted_k2_is_the_reverse_divergence_on_policy_and_neither_off_policy() -> None:
     for off_policy in (False, True):
         here = world(BANDIT, off_policy)
-        found = expected(BANDIT, here, GRPO(beta=BETA, **bounds))  # type: ignore[arg-type]
+        found = expected(BANDIT, here, without_clip(ReinforcePPBaseline(beta=BETA)))
+        forward, reverse = (exact(BANDIT, here, name, BETA, here["ref"]) for name in ("fkl", "rkl"))
+        assert (off_by(found, reverse) < 1e-12) is (not off_policy)
+        assert off_by(found, forward) > 1e-2
+
+
+def test_the_unweighted_k3_of_grpo_is_the_forward_divergence_on_policy_and_neither_off_policy() -> None:
+    for off_policy in (False, True):
+        here = world(BANDIT, off_policy)
+        found = expected(BANDIT, here, without_clip(GRPO(beta=BETA)))
         forward, reverse = (exact(BANDIT, here, name, BETA, here["ref"]) for name in ("fkl", "rkl"))
         assert (off_by(found, forward) < 1e-12) is (not off_policy)
         assert off_by(found, reverse) > 1e-2
@@ -114,25 +122,36 @@ def test_the_expected_gradient_of_the_divergence_alone_vanishes_on_policy_toward
         assert expected(SEQUENCES, here, objective).abs().max() < 1e-14
 
 
-def test_a_group_mean_that_includes_the_sample_shrinks_the_gradient_by_one_in_n() -> None:
-    # Two answers drawn independently: the expectation over all pairs, each pair a group.
-    here = world(BANDIT, off_policy=False)
-    count, p = len(BANDIT.answers), here["old"].exp()
-    theta = here["theta"].clone().requires_grad_()
-    batch = BANDIT.batch(here["reward"], here["old"], here["ref"])
-    target = exact(BANDIT, here, "rkl", 0.0, here["old"])
-    for baseline, factor in (("group", 0.5), ("leave_one_out", 1.0)):
-        objective, total = Reinforce(baseline=baseline), torch.zeros(())  # type: ignore[arg-type]
-        logp = BANDIT.logp(theta)
-        for i in range(count):
-            for j in range(count):
-                pick = torch.tensor([i, j])
-                two = batch.replace(
-                    tokens=batch.tokens[pick], row=torch.arange(2), group=torch.zeros(2, dtype=torch.int64),
-                    learn=batch.learn[:2], reward=batch.reward[pick], scored=batch.scored[:2],
-                    truncated=batch.truncated[:2], old=here["old"][pick], ref=here["ref"][pick],
-                )  # fmt: skip
-                two = objective.advantage(two).replace(weight=(p[i] * p[j] / 2).repeat(2))
-                total = total - objective.loss(outputs(logp[pick]), two).loss
-        (gradient,) = torch.autograd.grad(total, theta)
-        assert off_by(gradient, factor * target) < 1e-12
+SHORT = Enumerable(words=3, length=2)
+
+
+def pairs(policy: Enumerable, here: dict[str, Any], objective: Objective) -> Tensor:
+    """The direction in which the objective climbs when two answers are drawn independently, over all pairs."""
+    theta, total = here["theta"].clone().requires_grad_(), torch.zeros(())
+    logp, likely = policy.logp(theta), policy.whole(here["old"]).exp()
+    whole = policy.batch(here["reward"], here["old"], here["ref"])
+    for i in range(len(policy.answers)):
+        for j in range(len(policy.answers)):
+            at = torch.cat([torch.nonzero(policy.row == answer).flatten() for answer in (i, j)])
+            second = torch.arange(len(at)) >= len(policy.answers[i])
+            two = whole.replace(
+                tokens=whole.tokens[at], row=second.long(), group=torch.zeros(2, dtype=torch.int64),
+                learn=whole.learn[at], reward=whole.reward[torch.tensor([i, j])], scored=whole.scored[:2],
+                truncated=whole.truncated[:2], old=here["old"][at], ref=here["ref"][at],
+            )  # fmt: skip
+            two = objective.advantage(two)
+            two = two.replace(weight=likely[i] * likely[j] / 2 / two.lengths[two.row])
+            total = total - objective.loss(outputs(logp[at]), two).loss
+    (gradient,) = torch.autograd.grad(total, theta)
+    return gradient
+
+
+@pytest.mark.parametrize("off_policy", [False, True], ids=["on", "off"])
+def test_a_group_mean_that_includes_the_sample_shrinks_the_gradient_and_leave_one_out_does_not(
+    off_policy: bool,
+) -> None:
+    here = world(SHORT, off_policy)
+    target = exact(SHORT, here, "rkl", 0.0, here["old"])
+    assert off_by(pairs(SHORT, here, RLOO()), target) < 1e-12
+    if not off_policy:  # else the other's reward is not drawn by pi, and the mean is another baseline
+        assert off_by(pairs(SHORT, here, Reinforce(level="sequence")), target / 2) < 1e-12

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from klimb.functional import segments
-from klimb.shapes import PerRow, RowGroups, RowMask
+from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, TokenMask
 
 
 def uncentred(reward: PerRow, scored: RowMask, group: RowGroups, groups: int) -> PerRow:
@@ -46,6 +46,25 @@ def z_score(reward: PerRow, scored: RowMask, group: RowGroups, groups: int, eps:
     size = segments.count_by(scored, group, groups, torch.float64)
     variance = segments.sum_by(centred.square(), group, groups) / (size - 1).clamp(min=1)
     return (centred / (variance.sqrt() + eps)[group]).to(reward.dtype)
+
+
+def whitened(advantage: PerToken, learn: TokenMask, eps: float = 1e-8) -> PerToken:
+    """(A_t - mean) / sqrt(max(variance, eps)) over all learning tokens, population variance; zero elsewhere.
+
+    REINFORCE++ (2501.03262), as OpenRLHF computes it: every token counts once, so long answers weigh more.
+    """
+    whole = torch.zeros_like(learn, dtype=torch.int64)
+    centred = _centred(advantage, learn, whole, 1)
+    variance = centred.square().sum() / learn.sum().clamp(min=1)
+    return (centred / variance.clamp(min=eps).sqrt()).to(advantage.dtype)
+
+
+def overlong(length: PerRow, limit: int, buffer: int) -> PerRow:
+    """DAPO's soft overlong punishment (2503.14476, Eq. 13), to be added to the reward: in [-1, 0].
+
+    Zero for up to `limit - buffer` tokens, then falling linearly to -1 at `limit` tokens.
+    """
+    return ((limit - buffer - length) / buffer).clamp(-1, 0)
 
 
 def _centred(reward: PerRow, scored: RowMask, group: RowGroups, groups: int) -> PerRow:

@@ -7,11 +7,35 @@ from typing import Annotated
 from pydantic import Field
 
 from klimb.objectives.base import Objective
+from klimb.objectives.cispo import CISPO
 from klimb.objectives.custom import Custom
+from klimb.objectives.dapo import DAPO
+from klimb.objectives.dr_grpo import DrGRPO
 from klimb.objectives.grpo import GRPO
+from klimb.objectives.gspo import GSPO
 from klimb.objectives.reinforce import Reinforce
+from klimb.objectives.reinforce_pp import ReinforcePP
+from klimb.objectives.reinforce_pp_baseline import ReinforcePPBaseline
+from klimb.objectives.rloo import RLOO
 from klimb.objectives.rpg import RPG
 
-AnyObjective = Annotated[Reinforce | GRPO | RPG | Custom, Field(discriminator="type")]
+AnyObjective = Annotated[
+    Reinforce | RLOO | GRPO | DrGRPO | DAPO | GSPO | CISPO | ReinforcePP | ReinforcePPBaseline | RPG | Custom,
+    Field(discriminator="type"),
+]
 
-__all__ = ["GRPO", "RPG", "AnyObjective", "Custom", "Objective", "Reinforce"]
+__all__ = [
+    "CISPO",
+    "DAPO",
+    "GRPO",
+    "GSPO",
+    "RLOO",
+    "RPG",
+    "AnyObjective",
+    "Custom",
+    "DrGRPO",
+    "Objective",
+    "Reinforce",
+    "ReinforcePP",
+    "ReinforcePPBaseline",
+]

@@ -53,4 +53,5 @@ class Reinforce(Objective):
         if self.level == "sequence":
             whole = F.importance.product(log_ratio, batch.learn, batch.row, batch.rows)
         ratio = F.importance.ratio(whole)
-        return terms(batch, F.clip.none(ratio, advantage), movement(log_ratio, ratio, ~batch.learn))
+        nowhere = ~batch.learn  # of the tokens that have a weight
+        return terms(batch, F.clip.none(ratio, advantage), movement(log_ratio, ratio, nowhere))
