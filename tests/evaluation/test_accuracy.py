@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from klimb import rollouts
 from klimb.errors import RewardError
-from klimb.evaluation.accuracy import Exam, correct_source, evaluate, gain
+from klimb.evaluation.accuracy import Exam, correct_source, evaluate, gain, gain_since
 from klimb.evaluation.base import Evaluate
 from klimb.generation.base import Request, Sampling
 from klimb.seeds import seed_of
@@ -128,3 +131,14 @@ def test_the_gain_is_over_prompts_scored_in_both() -> None:
     found = gain(before[4:], after[:7], threshold=1.0)
     assert found["eval/gain"] == 0.0
     assert gain(before[:1], after[1:]) == {}
+
+
+def test_the_gain_over_a_saved_evaluation_is_the_same(tmp_path: Path) -> None:
+    _, after, _ = run()
+    before = [replace(group, rollouts=(replace(group.rollouts[0], reward=0.0),)) for group in after]
+    rollouts.write(tmp_path / "a", before, 0)
+    found = gain_since(tmp_path / "a", after)
+    assert found == gain(before, after)
+    assert found["eval/gain"] == 4 / 7
+    assert 0 < found["eval/gain_low"] < 4 / 7 < found["eval/gain_high"] <= 1
+    assert gain_since(tmp_path / "none", after) == {}

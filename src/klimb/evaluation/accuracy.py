@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 
+from klimb import rollouts
 from klimb.errors import RewardError
 from klimb.evaluation.base import Evaluate, Evaluation, Share
 from klimb.evaluation.intervals import paired_bootstrap, wilson
@@ -104,6 +106,11 @@ def gain(before: Sequence[Group], after: Sequence[Group], threshold: float = 1.0
         return {}
     found = paired_bootstrap([first[name] for name in shared], [second[name] for name in shared])
     return {"eval/gain": found.mean, "eval/gain_low": found.low, "eval/gain_high": found.high}
+
+
+def gain_since(start: Path, groups: Sequence[Group], threshold: float = 1.0) -> dict[str, float]:
+    """`gain` over the evaluation saved in a file (that of step 0); empty where it was not made. Raises DataError."""
+    return gain(rollouts.read(start), groups, threshold) if start.is_file() else {}
 
 
 def _right(groups: Sequence[Group], threshold: float) -> dict[str, float]:
