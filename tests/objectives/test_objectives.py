@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from klimb import functional as F
 from klimb.batch import Batch
 from klimb.objectives import GRPO, RPG, AnyObjective, Objective, Reinforce
 from klimb.selection import AnySelector, Every
@@ -87,6 +88,25 @@ def test_rpg_is_the_reference_pseudo_code_written_as_loops(form: RPG, reference:
     assert numbers["loss"] == pytest.approx(loss / len(learn), rel=1e-6)
     assert numbers["policy/clip_share"] == pytest.approx(clipped / len(learn), rel=1e-6)
     np.testing.assert_allclose(found, gradient, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_the_metrics_say_how_far_the_policy_is_from_each_of_the_others(level: str) -> None:
+    objective = RPG(divergence="rkl", reference="initial", beta=0.2, level=level)  # type: ignore[arg-type]
+    whole = ready(objective, batch(19))
+    logp = moved(whole)
+    numbers, _ = update(objective, whole, logp)
+    assert whole.old is not None
+    assert whole.ref is not None
+    assert whole.weight is not None
+    weight, now = whole.weight.numpy(), logp.detach()
+    lw, lr = now - whole.old, now - whole.ref
+    k3 = {"policy/kl_old": np.exp(lw) - 1 - lw, "policy/kl_ref": np.exp(-lr) - 1 + lr}
+    if level == "sequence":
+        lw, lr = (F.segments.sum_over_row(x, whole.learn, whole.row, whole.rows) for x in (lw, lr))
+    expected = k3 | {"policy/ratio": np.exp(lw), "objective/kl_force": 0.2 * np.abs(np.exp(lw) * (lr + 1))}
+    for name, values in expected.items():
+        assert numbers[name] == pytest.approx(float((weight * values.numpy()).sum()), rel=1e-9), name
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
