@@ -75,11 +75,13 @@ class Recipe(Settings):
         if source.completions < objective.minimum_group:
             yield KlimbError(
                 f"{objective.type} compares at least {objective.minimum_group} completions of a prompt",
-                f"source.completions={source.completions}", f"source.completions={objective.minimum_group} or more",
+                f"source.completions={source.completions}",
+                f"source.completions={objective.minimum_group} or more",
             )
         if source.minibatches > source.prompts:
             yield KlimbError(
-                f"cut each batch into {source.minibatches} minibatches by prompts", f"source.prompts={source.prompts}",
+                f"cut each batch into {source.minibatches} minibatches by prompts",
+                f"source.prompts={source.prompts}",
                 f"source.minibatches={source.prompts} or fewer",
             )
         yield from self._reward_faults()
@@ -89,7 +91,8 @@ class Recipe(Settings):
         names = [reward.name or reward.type for reward in self.rewards]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield KlimbError(
-                "tell reward sources apart by name", f"{names.count(name)} sources named '{name}'",
+                "tell reward sources apart by name",
+                f"{names.count(name)} sources named '{name}'",
                 "give each its own rewards.N.name",
             )
         if all(reward.weight == 0 for reward in self.rewards):
@@ -100,7 +103,8 @@ class Recipe(Settings):
     def _sampling_faults(self) -> Iterator[KlimbError]:
         if self.sampling.temperature == 0:
             yield KlimbError(
-                "explore while training", "sampling.temperature=0 draws the same completion every time",
+                "explore while training",
+                "sampling.temperature=0 draws the same completion every time",
                 "sampling.temperature=1.0",
             )
         if self.sampling.transform.truncates and not isinstance(self.training.correction, NoCorrection):
