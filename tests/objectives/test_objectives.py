@@ -99,14 +99,14 @@ def test_the_metrics_say_how_far_the_policy_is_from_each_of_the_others(level: st
     assert whole.old is not None
     assert whole.ref is not None
     assert whole.weight is not None
-    weight, now = whole.weight.numpy(), logp.detach()
+    weight, now = whole.weight, logp.detach()
     lw, lr = now - whole.old, now - whole.ref
-    k3 = {"policy/kl_old": np.exp(lw) - 1 - lw, "policy/kl_ref": np.exp(-lr) - 1 + lr}
+    k3 = {"policy/kl_old": lw.exp() - 1 - lw, "policy/kl_ref": (-lr).exp() - 1 + lr}
     if level == "sequence":
         lw, lr = (F.segments.sum_over_row(x, whole.learn, whole.row, whole.rows) for x in (lw, lr))
-    expected = k3 | {"policy/ratio": np.exp(lw), "objective/kl_force": 0.2 * np.abs(np.exp(lw) * (lr + 1))}
+    expected = k3 | {"policy/ratio": lw.exp(), "objective/kl_force": 0.2 * (lw.exp() * (lr + 1)).abs()}
     for name, values in expected.items():
-        assert numbers[name] == pytest.approx(float((weight * values.numpy()).sum()), rel=1e-9), name
+        assert numbers[name] == pytest.approx(float((weight * values).sum()), rel=1e-9), name
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
