@@ -9,3 +9,8 @@ def value(text: str) -> float:
     klimb does not train a group whose rewards are all equal; a benchmark of equal work must not let it.
     """
     return (sum(text.encode()) % 997) / 996
+
+
+def reward(prompt: object, completion: str, answer: object) -> float:
+    """The form in which klimb calls it."""
+    return value(completion)
