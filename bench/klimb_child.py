@@ -16,13 +16,10 @@ from typing import Any
 REPLIES = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # whatever the libraries print goes to the log
 
-from klimb import run  # noqa: E402
-from klimb.config import resolve  # noqa: E402
-from klimb.recipe import Recipe  # noqa: E402
-from klimb.seeds import permutation  # noqa: E402
-from klimb.tracking.hub import Tracking  # noqa: E402
+from work import recipe  # noqa: E402
 
-NEVER = 10**6
+from klimb import run  # noqa: E402
+from klimb.tracking.hub import Tracking  # noqa: E402
 
 
 class Gated(Tracking):
@@ -87,42 +84,10 @@ def high_water(status: Path) -> float:
     return sum(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM"))
 
 
-def recipe(job: Mapping[str, Any], folder: Path) -> Recipe:
-    """The job as a recipe; prompts are laid out so that klimb's seeded order asks them in the job's."""
-    questions = job["questions"]
-    rows = dict(zip(permutation(job["seed"], 0, len(questions)).tolist(), questions, strict=True))
-    write_rows(folder / "train.jsonl", [rows[index] for index in range(len(questions))])
-    write_rows(folder / "held_out.jsonl", ["What is 1 + 1?"])
-    training = {"steps": NEVER} | ({"micro_tokens": job["micro_tokens"]} if job["micro_tokens"] else {})
-    return resolve(
-        Recipe,
-        {
-            "model": {"name": job["model"], "precision": "bfloat16", "checkpointing": job["checkpointing"]},
-            "data": {"type": "jsonl", "path": str(folder / "train.jsonl"), "held_out": str(folder / "held_out.jsonl")},
-            "rewards": [{"type": "function", "path": f"{Path(__file__).with_name('rewarding.py')}:reward"}],
-            "objective": {"type": "grpo"},
-            "source": {"prompts": job["prompts"], "completions": job["completions"]},
-            "sampling": {"max_tokens": job["tokens"], "temperature": 1.0},
-            "optimizer": {"lr": job["lr"], "warmup": 0, "clip": 1.0},
-            "training": training,
-            "evaluation": {"every": NEVER, "problems": 1, "start": False, "end": False, "correct": "function"},
-            "checkpoints": {"every": NEVER},
-            "seed": job["seed"],
-        },
-    )
-
-
-def write_rows(path: Path, questions: list[str]) -> None:
-    """One JSON row for each question."""
-    rows = (json.dumps({"prompt": question, "answer": str(index)}) for index, question in enumerate(questions))
-    path.write_text("\n".join(rows) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
     JOB = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     ROWS = JOB["prompts"] * JOB["completions"]
     FOLDER = Path(JOB["folder"])
-    FOLDER.mkdir(parents=True)
     import torch
 
     torch.set_num_threads(JOB["threads"])

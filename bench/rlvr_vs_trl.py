@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contestant import STAGES, Contestant
+from work import questions
 
 from klimb.policy.pull import pull
 
@@ -53,18 +53,6 @@ def words() -> argparse.Namespace:
     parser.add_argument("--sides", default="trl,klimb", help="which sides run: trl,klimb (default), trl, or klimb")
     parser.add_argument("--model", default="smollm2-135m", help="a pulled model's name, or a folder")
     return parser.parse_args()
-
-
-def questions(count: int) -> list[str]:
-    """Sums of five numbers, asked so that about half of this model's answers reach 96 tokens."""
-    draw = random.Random(0)
-
-    def one() -> str:
-        signs = [draw.choice("+-") for _ in range(4)]
-        total = str(draw.randint(1, 99)) + "".join(f" {sign} {draw.randint(1, 99)}" for sign in signs)
-        return f"What is {total}? Show the sums you do on the way, briefly, then the result."
-
-    return [one() for _ in range(count)]
 
 
 def trl_python() -> str:
