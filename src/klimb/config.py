@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from klimb.describe import Shape, shape_of
 from klimb.errors import KlimbError, SettingsError
 from klimb.faults import collect, faults_of
 from klimb.overrides import apply_each, apply_words, paths_of
+from klimb.schema import Shape, shape_of
 from klimb.yamltext import read_marked, read_recipe
 
 __all__ = ["ABSENT", "Settings", "apply_words", "changed", "dump", "load", "read_recipe", "resolve"]

@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from klimb.describe import Record, Shape, child, say, step
+from klimb.describe import default_of, say, words
 from klimb.errors import KlimbError
 from klimb.nearest import cure_unknown, nearest
+from klimb.schema import Record, Shape, child, step
 
 _LABELS = ("tagged-union", "list", "tuple", "dict")
 
@@ -67,7 +68,7 @@ def _unknown(
 
 def _missing(here: str, section: Shape) -> KlimbError:
     inner = step(section, here.rpartition(".")[2])
-    wanted = inner.words() if inner else "a value"
+    wanted = words(inner) if inner else "a value"
     return KlimbError(f"{here} must be given", "nothing", f"{here}: {wanted}")
 
 
@@ -85,7 +86,7 @@ def _wrong(one: Any, here: str, shape: Shape, value: Any, places: Mapping[str, s
         return here, KlimbError(f"{here or 'the recipe'}: {reason}", _found(value, here, places), _explain(here))
     if shape.choices:
         return here, _no_choice(here, value, shape.choices, places)
-    wanted = shape.words()
+    wanted = words(shape)
     asked = f"{here or 'the recipe'} must be {wanted}"
     return here, KlimbError(asked, _found(value, here, places), _cure(here, shape, value))
 
@@ -112,7 +113,8 @@ def _cure(here: str, shape: Shape, value: Any) -> str:
         return f"{here}={int(value)}"
     if shape.item is not None and not shape.keyed and not isinstance(value, Mapping | list):
         return f"{here}=[{say(value)}]"
-    return f"{here}={shape.default}, the default; or {_explain(here)}" if shape.default else _explain(here)
+    default = default_of(shape.field) if shape.field is not None else ""
+    return f"{here}={default}, the default; or {_explain(here)}" if default else _explain(here)
 
 
 def _explain(here: str) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from klimb.describe import Record, Shape, leaves
+from klimb.schema import Record, Shape, leaves
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:

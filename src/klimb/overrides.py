@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from klimb.describe import shape_at
 from klimb.errors import KlimbError, SettingsError
+from klimb.schema import shape_at
 from klimb.yamltext import scalar
 
 

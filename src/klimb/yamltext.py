@@ -217,7 +217,7 @@ def _fault(asked: str, found: str, cure: str) -> SettingsError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what the scalars of YAML 1.2 would read as something else, and writes lists of plain values on one line."""
+    """Quotes what the scalars of YAML 1.2 would read as something else, and writes plain lists on one line."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
@@ -225,4 +225,6 @@ _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 def write(data: Mapping[str, Any]) -> str:
     """The YAML of plain values; `parse` reads the same values back."""
-    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return yaml.dump(
+        dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )

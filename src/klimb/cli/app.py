@@ -35,7 +35,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _klimb(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
 ) -> None:
     """Trains language models by reinforcement learning, with gradients that are proved."""
 
@@ -44,8 +46,12 @@ def _klimb(
 def train(
     recipe: RecipeName,
     words: Words = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and what they cost; run nothing.")] = False,
-    fork: Annotated[str | None, typer.Option(metavar="RUN@STEP", help="Start from a checkpoint of another run.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the settings and what they cost; run nothing.")
+    ] = False,
+    fork: Annotated[
+        str | None, typer.Option(metavar="RUN@STEP", help="Start from a checkpoint of another run.")
+    ] = None,
 ) -> None:
     """Train, or go on with a run that was interrupted."""
     from klimb.cli import training
@@ -68,7 +74,7 @@ def evaluate(
 
 
 @app.command()
-def sample(
+def sample(  # noqa: PLR0913 typer reads the options from the signature
     target: Target,
     prompt: Annotated[str | None, typer.Argument(help="A question; by default stdin, or a chat on a terminal.")] = None,
     step: Annotated[int | None, typer.Option(min=0, help="The checkpoint of a run; by default the newest.")] = None,
@@ -77,7 +83,9 @@ def sample(
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    text: Annotated[bool, typer.Option("--text", help="Go on with the text as it is, without a chat template.")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Go on with the text as it is, without a chat template.")
+    ] = False,
 ) -> None:
     """Talk to a model, or to the policy of a run."""
     from klimb.cli import sampling
@@ -96,7 +104,9 @@ def pull(name: Annotated[str, typer.Argument(metavar="MODEL", help="Such as smol
 
 @app.command()
 def explain(
-    name: Annotated[str | None, typer.Argument(metavar="[KEY_OR_RECIPE]", help="Such as optimizer.lr, or demo.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[KEY_OR_RECIPE]", help="Such as optimizer.lr, or demo.")
+    ] = None,
 ) -> None:
     """Explain a setting, a section or a recipe."""
     from klimb.cli import explaining

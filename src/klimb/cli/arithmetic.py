@@ -20,8 +20,9 @@ def arithmetic(recipe: Recipe) -> list[str]:
     """The sums, a line each. Opens the data (DataError), and reads the model's sizes from its files, without torch."""
     sizes = sizes_of(recipe.model)
     return [
-        *_step(recipe),
-        *_run(recipe),
+        _step(recipe),
+        _learning(recipe),
+        _run(recipe),
         _data(recipe),
         _evaluation(recipe),
         _checkpoints(recipe, sizes),
@@ -37,26 +38,32 @@ def _updates(recipe: Recipe) -> int:
     return recipe.source.epochs * recipe.source.minibatches
 
 
-def _step(recipe: Recipe) -> list[str]:
+def _step(recipe: Recipe) -> str:
     source, longest = recipe.source, recipe.sampling.max_tokens
     rows = _rows(recipe)
-    part = math.ceil(source.prompts / source.minibatches) * source.completions
-    passes = math.ceil(part * longest / recipe.training.micro_tokens)
-    return [
+    return (
         f"a step       {source.prompts} prompts x {source.completions} completions = {rows} rows, "
-        f"of at most {longest} tokens = at most {rows * longest:,} completion tokens",
+        f"of at most {longest} tokens = at most {rows * longest:,} completion tokens"
+    )
+
+
+def _learning(recipe: Recipe) -> str:
+    source, size = recipe.source, recipe.training.micro_tokens
+    rows = math.ceil(source.prompts / source.minibatches) * source.completions
+    parts = math.ceil(rows * recipe.sampling.max_tokens / size)
+    return (
         f"learning     {source.epochs} {_s('epoch', source.epochs)} x {source.minibatches} "
         f"{_s('minibatch', source.minibatches)} = {_updates(recipe)} optimizer {_s('step', _updates(recipe))} a step; "
-        f"each in at most {passes} {_s('part', passes)} of {recipe.training.micro_tokens:,} tokens, prompts not counted",
-    ]
+        f"each in at most {parts} {_s('part', parts)} of {size:,} tokens, prompts not counted"
+    )
 
 
-def _run(recipe: Recipe) -> list[str]:
+def _run(recipe: Recipe) -> str:
     steps, rows = recipe.training.steps, _rows(recipe)
-    return [
+    return (
         f"the run      {steps:,} steps = {steps * _updates(recipe):,} optimizer steps, {steps * rows:,} completions, "
         f"at most {steps * rows * recipe.sampling.max_tokens:,} tokens sampled"
-    ]
+    )
 
 
 def _data(recipe: Recipe) -> str:

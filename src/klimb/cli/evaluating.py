@@ -24,7 +24,9 @@ def evaluate(
     settings = _settings(where, words, recipe)
     for note in where.notes:
         print(f"klimb: {note}", file=sys.stderr)
-    found = _measured(settings, where.step)
+    from klimb.measure import measure
+
+    found = measure(settings, step=where.step)
     if as_json:
         print(json.dumps({"model": where.model, "step": where.step, **found.metrics()}))
     else:
@@ -46,20 +48,6 @@ def _settings(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
         )
     base["model"]["name"] = where.model
     return resolve(Recipe, apply_words(base, words, Recipe))
-
-
-def _measured(recipe: Recipe, step: int) -> Evaluation:
-    from klimb.evaluation.accuracy import Exam, correct_source
-    from klimb.evaluation.accuracy import evaluate as ask
-    from klimb.rewards.scoring import name_of
-    from klimb.session import opened, problems_of
-
-    sources = {name_of(reward): reward.type for reward in recipe.rewards}
-    correct_source(recipe.evaluation.correct, sources)
-    problems = problems_of(recipe)
-    with opened(recipe, problems) as session:
-        exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
-        return ask(exam, session.sampler, session.score_all, step)[0]
 
 
 def _lines(where: Place, found: Evaluation) -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from klimb.describe import Shape
+    from klimb.schema import Shape
 
 WIDTH = 110
 
@@ -58,28 +58,32 @@ def _setting(root: type[BaseModel], parts: list[str]) -> Iterator[str]:
     found = list(_lookup(root, parts))
     if not found:
         raise SettingsError([_unknown(root, parts)])
+    said: dict[tuple[str, ...], list[str]] = {}
     for owner, field, shape, default in found:
-        yield ".".join(parts) + owner
-        if field is not None:
-            yield from _about(field, shape, default)
-        yield from _inside(shape, ".".join(parts), default)
+        lines = [*(_about(field, shape, default) if field is not None else ()), *_inside(shape, default)]
+        said.setdefault(tuple(lines), []).append(owner)
+    for about, owners in said.items():
+        yield ".".join(parts) + (f" (of {', '.join(filter(None, owners))})" if any(owners) else "")
+        yield from about
 
 
 def _about(field: FieldInfo, shape: Shape, default: Any) -> Iterator[str]:
+    from klimb.describe import words
+
     if field.description:
         yield from _wrapped(field.description, "  ")
     if shape.records:
         return
-    yield f"  value:   {shape.words()}"
+    yield f"  value:   {words(shape)}"
     yield f"  default: {_default(field, default)}"
 
 
-def _inside(shape: Shape, path: str, default: Any) -> Iterator[str]:
+def _inside(shape: Shape, default: Any) -> Iterator[str]:
     """The settings of a section; the types of a union, each with its own."""
     if shape.item is not None:
-        yield from _inside(shape.item, path, None)
+        yield from _inside(shape.item, None)
     for other in shape.others:
-        yield from _inside(other, path, None)
+        yield from _inside(other, None)
     if shape.record is not None:
         yield from _fields(shape.record, default if isinstance(default, shape.record) else None)
     for tag, record in shape.members:
@@ -91,22 +95,23 @@ def _inside(shape: Shape, path: str, default: Any) -> Iterator[str]:
 
 
 def _fields(record: type[BaseModel], default: Any, tag: str = "", indent: str = "  ") -> Iterator[str]:
-    from klimb.describe import shape_of
+    from klimb.describe import words
+    from klimb.schema import shape_of
 
     for name, field in record.model_fields.items():
         if name == tag:
             continue
         shape = shape_of(field)
         value = _default(field, getattr(default, name) if default is not None else None)
-        yield f"{indent}{name} = {value}" if not shape.records else f"{indent}{name}: {shape.words()}"
+        yield f"{indent}{name} = {value}" if not shape.records else f"{indent}{name}: {words(shape)}"
         if not shape.records:
-            yield f"{indent}    {shape.words()}"
+            yield f"{indent}    {words(shape)}"
         yield from _wrapped(field.description or "", indent + "    ")
 
 
 def _lookup(root: type[BaseModel], parts: list[str]) -> Iterator[tuple[str, FieldInfo | None, Shape, Any]]:
     """Each place to which the parts lead: whose it is, its field, its shape, its default."""
-    from klimb.describe import Shape
+    from klimb.schema import Shape
 
     yield from _down(Shape(record=root), parts, "", None, None)
 
@@ -114,7 +119,7 @@ def _lookup(root: type[BaseModel], parts: list[str]) -> Iterator[tuple[str, Fiel
 def _down(
     shape: Shape, parts: list[str], owner: str, field: FieldInfo | None, default: Any
 ) -> Iterator[tuple[str, FieldInfo | None, Shape, Any]]:
-    from klimb.describe import Shape, shape_of
+    from klimb.schema import Shape, shape_of
 
     if not parts:
         yield owner, field, shape, default
@@ -130,14 +135,16 @@ def _down(
             yield from _down(Shape(record=record), rest, "", None, mine)
         elif first in record.model_fields:
             inside = record.model_fields[first]
-            whose = f" (of {shape.tag} {tag})" if tag else owner
+            whose = f"{shape.tag} {tag}" if tag else owner
             own = getattr(default, first) if isinstance(default, record) else _own(inside)
             yield from _down(shape_of(inside), rest, whose, inside, own)
 
 
 def _own(field: FieldInfo) -> Any:
-    return None if field.is_required() or field.default_factory_takes_validated_data else field.get_default(
-        call_default_factory=True
+    return (
+        None
+        if field.is_required() or field.default_factory_takes_validated_data
+        else field.get_default(call_default_factory=True)
     )
 
 
@@ -158,8 +165,8 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _unknown(root: type[BaseModel], parts: list[str]) -> KlimbError:
-    from klimb.describe import leaves
     from klimb.nearest import nearest
+    from klimb.schema import leaves
 
     path = ".".join(parts)
     paths = {".".join(part for part in here.split(".") if not part.isdigit()) for here in leaves(root)}

@@ -56,7 +56,9 @@ def _threads() -> Iterator[Finding]:
     if asked and used < cores:
         yield Finding("threads", "note", text, "unset OMP_NUM_THREADS")
     else:
-        yield Finding("threads", "ok" if used <= cores else "note", text, "" if used <= cores else f"OMP_NUM_THREADS={cores}")
+        yield Finding(
+            "threads", "ok" if used <= cores else "note", text, "" if used <= cores else f"OMP_NUM_THREADS={cores}"
+        )
 
 
 def _arithmetic() -> Iterator[Finding]:
@@ -109,7 +111,9 @@ def _memory() -> Iterator[Finding]:
         return
     text = f"{free['MemAvailable']:.1f} GB available of {free['MemTotal']:.1f} GB"
     enough = free["MemAvailable"] >= LEAST_MEMORY_GB
-    yield Finding("memory", "ok" if enough else "note", text, "" if enough else "model.checkpointing=true, or a tiny model")
+    yield Finding(
+        "memory", "ok" if enough else "note", text, "" if enough else "model.checkpointing=true, or a tiny model"
+    )
 
 
 def _disk() -> Iterator[Finding]:

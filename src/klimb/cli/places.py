@@ -28,7 +28,9 @@ def place(target: str, step: int | None = None) -> Place:
     if _is_run(folder):
         return _of_run(folder, step)
     if step is not None:
-        raise RunError(f"the checkpoint of step {step} of a run", f"{target} is not a run directory", "leave --step out")
+        raise RunError(
+            f"the checkpoint of step {step} of a run", f"{target} is not a run directory", "leave --step out"
+        )
     return Place(target)
 
 
@@ -48,7 +50,9 @@ def _of_run(folder: Path, step: int | None) -> Place:
         chosen = rundir.checkpoint(step)
         if not chosen.is_dir():
             there = ", ".join(str(step_of(path)) for path in sorted(rundir.checkpoints.glob("step-*"))) or "none"
-            raise CheckpointError(f"the checkpoint of step {step} of {folder}", f"steps that are there: {there}", "one of them")
+            raise CheckpointError(
+                f"the checkpoint of step {step} of {folder}", f"steps that are there: {there}", "one of them"
+            )
         return Place(str(verified(chosen) / "model"), recipe, step)
     good, broken = newest(rundir.checkpoints)
     notes = tuple(f"passed over {one.path.name}: {one.why}" for one in broken)

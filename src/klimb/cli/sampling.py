@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from klimb.cli.places import Place, place
@@ -38,12 +39,12 @@ def sample(target: str, question: str | None, wanted: Wanted, step: int | None =
     asked = "" if chats else _question(question)
     for note in where.notes:
         print(f"klimb: {note}", file=sys.stderr)
-    answer = _opened(where, wanted)
-    if chats:
-        _chat(answer, wanted, where.model)
-        return
-    prompt = Prompt("sample", text=asked) if wanted.text else Prompt("sample", messages=_turns(wanted, asked))
-    print(printable(answer(prompt, 0)))
+    with _opened(where, wanted, chats) as answer:
+        if chats:
+            _chat(answer, wanted, where.model)
+            return
+        prompt = Prompt("sample", text=asked) if wanted.text else Prompt("sample", messages=_turns(wanted, asked))
+        print(printable(answer(prompt, 0)))
 
 
 def _question(question: str | None) -> str:
@@ -55,8 +56,9 @@ def _question(question: str | None) -> str:
     return text if question is not None else text.removesuffix("\n")
 
 
-def _opened(where: Place, wanted: Wanted) -> Answer:
-    """A function that answers the prompt of turn k."""
+@contextmanager
+def _opened(where: Place, wanted: Wanted, many: bool) -> Iterator[Answer]:
+    """A function that answers the prompt of turn k; the fast engine takes seconds to set up, so only for `many`."""
     from klimb.generation.base import Request, Sampling
     from klimb.generation.local import Local
     from klimb.policy.base import PolicySettings
@@ -67,13 +69,13 @@ def _opened(where: Place, wanted: Wanted) -> Answer:
     policy = load(settings.model_copy(update={"name": where.model}), wanted.seed)
     drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
 
-    def answer(prompt: Prompt, turn: int) -> str:
-        rendered = policy.render(prompt)
-        seeds = (draw_seed(wanted.seed, turn, prompt.id, 0),)
-        with Local(rows=1).open(policy) as sampler:
-            return sampler.sample([Request(rendered.tokens, seeds)], drawn)[0][0].text
+    with Local(rows=1, engine="auto" if many else "plain").open(policy) as sampler:
 
-    return answer
+        def answer(prompt: Prompt, turn: int) -> str:
+            seeds = (draw_seed(wanted.seed, turn, prompt.id, 0),)
+            return sampler.sample([Request(policy.render(prompt).tokens, seeds)], drawn)[0][0].text
+
+        yield answer
 
 
 def _turns(wanted: Wanted, question: str) -> tuple[Message, ...]:

@@ -17,7 +17,7 @@ LARGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`weights`: how many. `cache_bytes`, `kept_bytes`: per token, of the sampling cache and of the activations kept."""
+    """`weights`: how many. Per token: `cache_bytes` of the sampling cache, `kept_bytes` of the activations kept."""
 
     weights: int
     cache_bytes: int
