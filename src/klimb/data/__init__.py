@@ -11,6 +11,7 @@ from klimb.data.difference import Difference
 from klimb.data.digit_sum import DigitSum
 from klimb.data.echo_digit import EchoDigit
 from klimb.data.gsm8k import Gsm8k
+from klimb.data.gym import Gym
 from klimb.data.hub import Hub
 from klimb.data.jsonl import Jsonl
 from klimb.data.max_of_three import MaxOfThree
@@ -18,6 +19,6 @@ from klimb.data.parquet import Parquet
 from klimb.data.svamp import Svamp
 
 AnyData = Annotated[
-    ChainSum | Difference | DigitSum | EchoDigit | Gsm8k | Hub | Jsonl | MaxOfThree | Parquet | Svamp,
+    ChainSum | Difference | DigitSum | EchoDigit | Gsm8k | Gym | Hub | Jsonl | MaxOfThree | Parquet | Svamp,
     Field(discriminator="type"),
 ]

@@ -9,7 +9,8 @@ from pydantic import Field
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
 from klimb.rewards.function import Function
+from klimb.rewards.gym import Gym
 from klimb.rewards.length import Length
 from klimb.rewards.numeric import Numeric
 
-AnyReward = Annotated[Exact | Format | Function | Length | Numeric, Field(discriminator="type")]
+AnyReward = Annotated[Exact | Format | Function | Gym | Length | Numeric, Field(discriminator="type")]

@@ -69,7 +69,9 @@ async def _awaited(value: Any) -> Any:
 
 
 def _load(path: str, name: str) -> Callable[..., Any]:
-    sys.path.insert(0, os.path.dirname(path))  # noqa: PTH120
+    folder = os.path.dirname(path)  # noqa: PTH120
+    if folder != os.path.dirname(__file__):  # klimb's own names would hide the standard library's  # noqa: PTH120
+        sys.path.insert(0, folder)
     try:
         spec = importlib.util.spec_from_file_location("klimb_user_reward", path)
         assert spec is not None

@@ -90,7 +90,7 @@ class Worker:
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs_in, theirs_out),
                 start_new_session=True,
-                env=os.environ | {MARK: self._mark},
+                env=os.environ | {MARK: self._mark, "PYTHONHASHSEED": "0"},  # sets in one order, always
             )
         finally:
             os.close(theirs_in)

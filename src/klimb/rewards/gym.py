@@ -1,0 +1,74 @@
+"""reasoning-gym's own verifiers, in a process that can be killed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from klimb.data.patterns import Pattern, last_answer
+from klimb.errors import RewardError
+from klimb.rewards.base import Reward, Scorer
+from klimb.rewards.calling import FunctionScorer
+from klimb.rewards.isolate import Worker
+from klimb.types import Completion, Prompt, Score
+
+
+class Gym(Reward):
+    """1 where the task's verifier gives full marks, else 0. Needs data of type gym.
+
+    The verifiers give part marks for the answer inside a longer text, and some for nothing at all: a policy finds that.
+    """
+
+    type: Literal["gym"] = "gym"
+    pattern: Pattern | None = None
+    """Where the answer stands in the completion: the first group of the last match; none = all of it, spaces aside."""
+    partial: bool = False
+    """Whether part marks count."""
+    deadline: Annotated[float, Field(gt=0.0, le=3600.0)] = 10.0
+    """Seconds for one answer."""
+
+    def open(self) -> AbstractContextManager[Scorer]:
+        return _opened(self)
+
+
+class GymScorer:
+    """The scorer: cuts the answer out, asks the verifier, and rounds part marks down unless they count."""
+
+    def __init__(self, reward: Gym, verifier: FunctionScorer) -> None:
+        self._reward, self._verifier = reward, verifier
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+        """One score for each pair. Raises RewardError for prompts that are not of type gym."""
+        for prompt in prompts:
+            if "gym" not in prompt.metadata:
+                raise RewardError("problems of reasoning-gym for reward gym", f"prompt {prompt.id!r}", "data.type=gym")
+        scores = self._verifier(prompts, [replace(one, text=self._said(one.text)) for one in completions])
+        if self._reward.partial:
+            return scores
+        return [Score.of(float(one.value >= 1.0 - 1e-9)) if one.value is not None else one for one in scores]
+
+    def _said(self, text: str) -> str:
+        if self._reward.pattern is None:
+            return text.strip()
+        try:
+            return (last_answer(self._reward.pattern, text) or "").strip()
+        except TimeoutError:
+            return ""
+
+
+@contextmanager
+def _opened(reward: Gym) -> Iterator[Scorer]:
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise RewardError("reward of type gym", "no `reasoning_gym` package", "pip install 'klimb[gym]'")
+    worker = Worker(Path(__file__).with_name("gym_verify.py"), "verify", memory_gb=0, start_s=120)
+    try:
+        worker.start()
+        yield GymScorer(reward, FunctionScorer(worker, reward.deadline))
+    finally:
+        worker.close()
