@@ -153,6 +153,21 @@ def test_without_clip_every_live_row_has_a_gradient(objective: Objective, seed: 
 
 
 @each_objective
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 99))
+def test_the_clip_share_is_the_weight_of_the_tokens_whose_gradient_the_clip_changed(
+    objective: Objective, seed: int
+) -> None:
+    whole = ready(objective, batch(seed))
+    assert whole.weight is not None
+    logp = moved(whole, seed)
+    numbers, gradient = update(objective, whole, logp)
+    _, free = update(without_clip(objective), whole, logp)
+    share = float(whole.weight[gradient != free].sum())
+    assert numbers["policy/clip_share"] == pytest.approx(share, **CLOSE)
+
+
+@each_objective
 def test_equal_rewards_and_no_divergence_give_exactly_zero_gradient(objective: Objective) -> None:
     calm = without_divergence(objective)
     whole = batch(4)

@@ -64,7 +64,7 @@ def without_clip(objective: Objective) -> Objective:
     """The same objective with bounds that nothing reaches."""
     if isinstance(objective, RPG):
         return changed(objective, clip="none")  # type: ignore[no-any-return]
-    wide = {"eps_low": 1.0, "eps_high": 1e9}
+    wide = {"eps_low": 1.0, "eps_high": 1e9, "cap": 1e9}
     return changed(objective, **{name: wide[name] for name in wide if name in type(objective).model_fields})  # type: ignore[no-any-return]
 
 
