@@ -71,53 +71,74 @@ def settings(job: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Builds the trainer, then trains; each step waits for a line and reports its times."""
-    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+class Counts:
+    """Completion tokens and rows of the last experience, counted on its way through."""
+
+    def __init__(self, score: Callable[[Any], Any], limit: int) -> None:
+        self.score, self.limit, self.seen = score, limit, dict[str, int]()
+
+    def __call__(self, inputs: Any) -> Any:
+        """TRL's own method, and the counts of what it gave."""
+        out = self.score(inputs)
+        mask = out["completion_mask"]
+        self.seen = {
+            "tokens": int(mask.sum()),
+            "full": int((mask.sum(1) == self.limit).sum()),
+            "rows": len(mask),
+        }
+        return out
+
+
+def trainer_of(job: dict[str, Any]) -> Any:
+    """TRL's trainer on the job's model and prompts."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOTrainer
 
     torch.set_num_threads(job["threads"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     chats = [{"prompt": [{"role": "user", "content": text}]} for text in job["questions"]]
-    trainer = GRPOTrainer(
-        model=model,
+    return GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
         reward_funcs=reward,
         args=settings(job),
         train_dataset=Dataset.from_list(chats),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
     )
-    timers = Timers()
-    counts: dict[str, int] = {}
-    score = trainer._generate_and_score_completions
 
-    def counted(inputs: Any) -> Any:
-        """Counts the completion tokens on the way."""
-        out = score(inputs)
-        mask = out["completion_mask"]
-        counts.update(tokens=int(mask.sum()), full=int((mask.sum(1) == job["tokens"]).sum()), rows=len(mask))
-        return out
+
+def gate(timers: Timers, counts: Counts) -> Any:
+    """A callback that waits for the word before a step, and reports after it."""
+    from transformers import TrainerCallback
 
     class Gate(TrainerCallback):
-        """Waits for the word before a step, and reports after it."""
+        """Waits and reports."""
 
         def on_step_begin(self, *_: object, **__: object) -> None:
+            """Before the first micro-batch of a step."""
             if not sys.stdin.readline():
                 sys.exit("the parent is gone")
             timers.read()
             self.start = time.perf_counter()
 
         def on_step_end(self, *_: object, **__: object) -> None:
-            reply(seconds=stages(timers.read(), time.perf_counter() - self.start), peak_gb=peak(), **counts)
+            """After the optimizer's step."""
+            step = time.perf_counter() - self.start
+            reply(seconds=stages(timers.read(), step), peak_gb=peak(), **counts.seen)
 
-    trainer._generate_and_score_completions = counted
-    timers.wrap(trainer, "_generate_and_score_completions", "experience")
+    return Gate()
+
+
+def main() -> None:
+    """Builds the trainer, then trains; each step waits for a line and reports its times."""
+    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    trainer, timers = trainer_of(job), Timers()
+    counts = Counts(trainer._generate_and_score_completions, job["tokens"])
+    trainer._generate_and_score_completions = counts
     timers.wrap(trainer, "_generate_single_turn", "sample")
     timers.wrap(trainer, "_get_per_token_logps_and_entropies", "logps")
     timers.wrap(trainer.accelerator, "backward", "backward")
-    trainer.add_callback(Gate())
+    trainer.add_callback(gate(timers, counts))
     create = trainer.create_optimizer
 
     def created(*args: Any, **words: Any) -> Any:
