@@ -60,6 +60,7 @@ GLOSSARY: tuple[Metric, ...] = (
     ),
     Metric("policy/gap_max", "nats", "the largest such difference in the batch", "down"),
     Metric("policy/<name>", "none", "a further measure of the policy, named by its objective"),
+    Metric("objective/kl_force", "none", "RPG: mean size of the KL term's pull on a token, beside its advantage"),
     Metric("objective/<name>", "none", "a further term of the objective"),
     Metric("selection/<name>", "share", "what the token selector did"),
     # optimizer
