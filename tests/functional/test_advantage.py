@@ -44,7 +44,7 @@ def test_each_advantage_is_its_formula_over_the_scored_rows(baseline: object) ->
         assert found[i].item() == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SOME)
 def test_advantages_are_finite_and_zero_for_rows_without_a_score(rows: list[tuple[float, bool, int]]) -> None:
     reward, scored, group = (torch.tensor(column) for column in zip(*rows, strict=True))
@@ -55,7 +55,7 @@ def test_advantages_are_finite_and_zero_for_rows_without_a_score(rows: list[tupl
         assert found.dtype == reward.dtype
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SOME, st.floats(-1e6, 1e6, width=32))
 def test_a_row_without_a_score_never_changes_the_others(rows: list[tuple[float, bool, int]], other: float) -> None:
     reward, scored, group = (torch.tensor(column) for column in zip(*rows, strict=True))
@@ -68,7 +68,7 @@ def test_a_row_without_a_score_never_changes_the_others(rows: list[tuple[float, 
             np.testing.assert_allclose(whole[scored], alone, rtol=1e-6, atol=1e-9)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-(2.0**100), 2.0**100, width=32), st.integers(1, 9))
 def test_equal_rewards_give_exactly_zero(reward: float, size: int) -> None:
     rewards = torch.full((size,), reward)
@@ -108,7 +108,7 @@ def test_each_weight_is_its_formula() -> None:
     np.testing.assert_allclose(W.kept_mean(LEARN, keep), [0.5, 0, 0, 0.5, 0, 0, 0])
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=20))
 def test_weights_sum_to_one_over_learning_tokens_or_to_zero(tokens: list[tuple[bool, int]]) -> None:
     learn, row = (torch.tensor(column) for column in zip(*sorted(tokens, key=lambda t: t[1]), strict=True))

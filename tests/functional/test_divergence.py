@@ -48,7 +48,7 @@ def off_by(a: Tensor, b: Tensor) -> float:
 LOGOLD, LOGREF = OLD.log_softmax(0), REF.log_softmax(0)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(WIDE, WIDE)
 def test_the_values_and_forces_are_their_formulas(lw: float, lu: float) -> None:
     w, u = np.exp(np.clip([lw, lu], -20, 20))
@@ -65,7 +65,7 @@ def test_the_values_and_forces_are_their_formulas(lw: float, lu: float) -> None:
         np.testing.assert_allclose(force(*at), [forces[name]], rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-19.9, 19.9), WIDE)
 def test_a_force_is_minus_the_slope_of_its_value(lw: float, lu: float) -> None:
     at, to = torch.tensor([lw], dtype=torch.float64, requires_grad=True), torch.tensor([lu], dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_a_force_is_minus_the_slope_of_its_value(lw: float, lu: float) -> None:
         np.testing.assert_allclose(force(at.detach(), to), -slope, rtol=1e-12, atol=1e-12)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(WIDE, WIDE)
 def test_nothing_overflows_in_single_precision(lw: float, lu: float) -> None:
     at, to = torch.tensor([lw], requires_grad=True), torch.tensor([lu])
@@ -83,7 +83,7 @@ def test_nothing_overflows_in_single_precision(lw: float, lu: float) -> None:
     assert torch.isfinite(torch.cat([*found, slope])).all()
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-19.9, 19.9))
 def test_towards_the_sampler_they_are_the_papers_four(lw: float) -> None:
     w, zero = np.exp(lw), torch.zeros(1, dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_the_differentiable_ones_have_the_right_gradient() -> None:
     assert gradcheck(d.exact, rows)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(WIDE, min_size=1, max_size=4))
 def test_k2_and_k3_are_never_negative(gaps: list[float]) -> None:
     at = torch.tensor(gaps, dtype=torch.float64)

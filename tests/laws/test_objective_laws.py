@@ -55,7 +55,7 @@ def reordered(whole: Batch, seed: int) -> tuple[Batch, torch.Tensor]:
 
 
 @each_objective
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 3), min_size=1, max_size=7))
 def test_parts_add_up_to_the_whole_in_loss_metrics_and_gradient(
     objective: Objective, seed: int, cuts: list[int]
@@ -128,7 +128,7 @@ def test_weights_sum_to_one_or_to_zero_where_nothing_learns(objective: Objective
 
 
 @each_objective
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), known=st.booleans())
 def test_a_row_that_is_not_live_has_exactly_zero_gradient(objective: Objective, seed: int, known: bool) -> None:
     whole = ready(objective, batch(seed))
@@ -140,7 +140,7 @@ def test_a_row_that_is_not_live_has_exactly_zero_gradient(objective: Objective, 
 
 
 @each_objective
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), known=st.booleans())
 def test_without_clip_every_live_row_has_a_gradient(objective: Objective, seed: int, known: bool) -> None:
     free = without_clip(objective)
@@ -204,7 +204,7 @@ def test_on_the_first_pass_old_is_now(objective: Objective) -> None:
 
 
 @each_objective
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(gaps=st.lists(st.floats(-80, 80), min_size=1, max_size=9), single=st.booleans())
 def test_extreme_log_ratios_never_give_what_is_not_finite(
     objective: Objective, gaps: list[float], single: bool
