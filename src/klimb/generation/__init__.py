@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from klimb.generation.local import Local
+from typing import Annotated
 
-AnyGenerator = Local
+from pydantic import Field
+
+from klimb.generation.http import Http
+from klimb.generation.local import Local
+from klimb.generation.replay import Replay
+
+AnyGenerator = Annotated[Local | Http | Replay, Field(discriminator="type")]

@@ -15,7 +15,7 @@ Part = tuple[Tensor, Tensor]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, shape: Shape) -> Part:
-    """Softmax attention of q [b, h, m, d] to k and v [b, h, n, d]: the result, and log sum exp of the scores [b, h, m]."""
+    """Softmax attention of q [b, h, m, d] to k and v [b, h, n, d]: result, and log of the denominator [b, h, m]."""
     if q.device.type == "cpu" and shape.softcap is None:
         out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, False, attn_mask=mask, scale=shape.scale

@@ -74,7 +74,7 @@ class Cache:
         self._place([self.owners[old] for old in order])
 
     def _place(self, owners: list[int]) -> None:
-        """Which rows ask which prompt: `grid` [P * most] names a row for each seat, `places` [r] a seat for each row."""
+        """Which rows ask which prompt: `grid` [P * most] has a row for each seat, `places` [r] a seat for each row."""
         self.owners = owners
         seats: list[list[int]] = [[] for _ in self.sizes]
         for row, owner in enumerate(owners):

@@ -11,7 +11,7 @@ from klimb.errors import GenerationError
 from klimb.generation.base import Sampling
 
 BLOCK = 256
-CHUNK = 1 << 21
+CHUNK = 1 << 19
 FLOOR = -200.0
 
 
@@ -118,7 +118,7 @@ def truncate(mass: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def _nucleus(mass: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The largest entries, sorted, and how many of them reach `top_p`: most rows need few, so few are looked at first."""
+    """The largest entries, sorted, and how many of them reach `top_p`. Few are looked at first: few are needed."""
     width = mass.shape[1]
     wanted = mass.sum(-1, keepdim=True, dtype=torch.float64) * top_p
     for size in (128, 2048, width):

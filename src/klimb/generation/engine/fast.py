@@ -93,4 +93,3 @@ class Fast:
 
     def _ropes(self, places: Tensor) -> dict[str, Rope]:
         return {kind: table.at(places) for kind, table in self.tables.items()}
-

@@ -56,4 +56,5 @@ class Plain:
         options: dict[str, Any] = {"logits_to_keep": 1} if self.last_only else {}
         out = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, **options)
         self.cache = out.past_key_values
-        return out.logits[:, -1]
+        logits: Tensor = out.logits[:, -1]
+        return logits

@@ -64,9 +64,7 @@ class LocalSampler:
             )
         return min(sampling.max_tokens, context - size)
 
-    def _assigned(
-        self, requests: Sequence[Request], limits: Sequence[int]
-    ) -> Iterator[tuple[Engine, list[int]]]:
+    def _assigned(self, requests: Sequence[Request], limits: Sequence[int]) -> Iterator[tuple[Engine, list[int]]]:
         """Each engine with its requests: what may outgrow the engine's window goes to the model's own forward."""
         window = self.engine.window
         longest = [len(request.tokens) + limit for request, limit in zip(requests, limits, strict=True)]

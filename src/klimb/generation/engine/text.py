@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
-
-
-class Decoder(Protocol):
-    """The part of a tokenizer that is used here."""
-
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = ...) -> str:
-        """The text of some token ids."""
-        ...
+from typing import Any
 
 
 class Texts:
@@ -20,7 +12,7 @@ class Texts:
     A stop string that is itself a special token ends a completion by its id, for special tokens have no text.
     """
 
-    def __init__(self, tokenizer: Decoder, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
         self.tokenizer = tokenizer
         special = _special_ids(tokenizer)
         self.stop_ids = frozenset(special[text] for text in stop if text in special)
@@ -43,7 +35,7 @@ class Texts:
         return self._cut(tokens)[0]
 
     def _cut(self, tokens: list[int]) -> tuple[str, bool]:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         places = [place for stop in self.stop if (place := text.find(stop)) >= 0]
         return (text[: min(places)], True) if places else (text, False)
 
