@@ -14,7 +14,8 @@ from klimb.schema import LIMITS, Shape, limit
 
 def words(shape: Shape) -> str:
     """The kind of value, in words."""
-    return _kind(shape) + _bounds(shape) + (" (or null)" if shape.none else "")
+    bounds = "" if shape.item is not None else _bounds(shape)
+    return _kind(shape) + bounds + (" (or null)" if shape.none else "")
 
 
 def default_of(field: FieldInfo) -> str:
@@ -65,10 +66,14 @@ def _kind(shape: Shape) -> str:
     if shape.choices:
         return _either([say(choice) for choice in shape.choices])
     if shape.item is not None:
-        return ("a mapping of names to " if shape.keyed else "a list, each ") + words(shape.item)
+        return f"a mapping of names to {words(shape.item)}" if shape.keyed else _list(shape, shape.item)
     if shape.others:
         return _either([words(other) for other in shape.others])
     return _PLAIN.get(shape.plain) or str(getattr(shape.plain, "__name__", shape.plain))
+
+
+def _list(shape: Shape, item: Shape) -> str:
+    return f"a list{_bounds(shape)}, each {words(item)}"
 
 
 def _either(names: Sequence[str]) -> str:

@@ -33,6 +33,8 @@ def faults_of(error: ValidationError, root: Record, data: Any, places: Mapping[s
             case "missing":
                 missing.add(here)
                 found[here] = _missing(here, section)
+            case "too_short" if any(other.startswith(f"{here}.") for other in found):
+                continue  # pydantic does not count elements that have a fault of their own
             case _:
                 fault_path, fault = _wrong(one, here, section, value, places)
                 found.setdefault(fault_path, fault)

@@ -11,9 +11,15 @@ from klimb.schema import Record, Shape, leaves
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The name most like `name`, or None where none is like it."""
-    plain = {_plain(known): known for known in names}
-    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=cutoff)
-    return plain[found[0]] if found else None
+    wanted = _plain(name)
+    scores = {known: _likeness(wanted, _plain(known)) for known in dict.fromkeys(names)}
+    best = max(scores, key=lambda known: scores[known], default=None)
+    return best if best is not None and scores[best] >= cutoff else None
+
+
+def _likeness(a: str, b: str) -> float:
+    """How alike two names are, from 0 to 1; swapped letters count less than other faults: gpro is nearest to grpo."""
+    return difflib.SequenceMatcher(None, a, b).ratio() + (0.1 if sorted(a) == sorted(b) else 0.0)
 
 
 def cure_unknown(root: Record, section: Shape, path: str, name: str, value: Any) -> tuple[str, str | None]:

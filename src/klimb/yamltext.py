@@ -33,7 +33,7 @@ _CURES = {
     "\\t": "indent with spaces, not with tabs",
     "mapping values are not allowed": "put a value that holds ': ' in quotes, or check how far the line is indented",
     "could not find expected ':'": "write each setting as `name: value`",
-    "expected a single document": "keep one recipe in a file: take the second `---` out",
+    "another document": "keep one recipe in a file: take the second `---` out",
     "expected <block end>": "check how far the line is indented",
     "expected ',' or": "close the bracket, and part its values by commas",
     "unexpected end of stream": "close the quote",
@@ -123,8 +123,12 @@ class _Reading:
         if isinstance(node, yaml.MappingNode) and node.tag == _PREFIX + "map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _PREFIX + "seq":
-            return [self.value(item, _join(path, index), depth + 1) for index, item in enumerate(node.value)]
+            return [self._element(item, _join(path, index), depth) for index, item in enumerate(node.value)]
         return self._scalar(node)
+
+    def _element(self, node: yaml.Node, path: str, depth: int) -> Any:
+        self.lines[path] = node.start_mark.line + 1
+        return self.value(node, path, depth + 1)
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
