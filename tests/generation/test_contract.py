@@ -42,7 +42,7 @@ def policy() -> Any:
 def opened(kind: str, policy: Any, folder: Path, sampling: Sampling) -> Iterator[Any]:
     """A generator of some kind, ready to answer REQUESTS."""
     if kind in ("fast", "plain"):
-        with Local(engine=kind).open(policy) as sampler:  # type: ignore[arg-type]
+        with Local(engine=kind).open(policy) as sampler:
             yield sampler
     elif kind == "http":
         with served(server_of(policy)) as url, Http(url=url, logprobs="processed").open(policy) as server:

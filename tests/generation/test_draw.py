@@ -14,6 +14,7 @@ from klimb.errors import GenerationError
 from klimb.generation.base import Request, Sampling
 from klimb.generation.engine.draw import BLOCK, draw
 from klimb.generation.local import Local
+from klimb.seeds import uniforms
 from tests.generation.helpers import model_of, policy_of, truth
 
 DRAWS = 100_000
@@ -29,7 +30,8 @@ def expected(logits: NDArray[np.float64], sampling: Sampling) -> NDArray[np.floa
     shares /= shares.sum()
     before = np.cumsum(shares[order]) - shares[order]
     shares[order[before >= sampling.top_p]] = 0.0
-    return shares / shares.sum()
+    kept: NDArray[np.float64] = shares / shares.sum()
+    return kept
 
 
 def surprise(counts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
@@ -46,7 +48,7 @@ def surprise(counts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
 
 @pytest.fixture(scope="module")
 def counts_of() -> object:
-    """Counts of the first token over many seeds, from the whole sampler, once for each setting."""
+    """Counts of the first token over many draws, once for each setting; for the last of them from the whole sampler."""
     model = model_of("llama", vocab_size=48, eos_token_id=None)
     logits = truth(model, PROMPT, (1,))[0].double().numpy()
     policy = policy_of(model)
@@ -54,11 +56,19 @@ def counts_of() -> object:
 
     def counts(sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         if sampling not in found:
-            with Local(rows=20_000).open(policy) as sampler:
-                (done,) = sampler.sample([Request(PROMPT, tuple(range(DRAWS)))], sampling)
-            tokens = np.fromiter(chain.from_iterable(c.tokens for c in done), np.int64)
+            tokens = sampled(sampling) if sampling == CASES["all of them"] else drawn(sampling)
             found[sampling] = np.bincount(tokens, minlength=48)
         return found[sampling], logits
+
+    def sampled(sampling: Sampling) -> NDArray[np.int64]:
+        with Local(rows=20_000).open(policy) as sampler:
+            (done,) = sampler.sample([Request(PROMPT, tuple(range(DRAWS)))], sampling)
+        return np.fromiter(chain.from_iterable(c.tokens for c in done), np.int64)
+
+    def drawn(sampling: Sampling) -> NDArray[np.int64]:
+        rows = torch.from_numpy(logits).float().expand(DRAWS, -1)
+        tokens: NDArray[np.int64] = draw(rows, torch.from_numpy(uniforms(5, DRAWS)), sampling).tokens.numpy()
+        return tokens
 
     return counts
 

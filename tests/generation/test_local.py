@@ -76,7 +76,7 @@ def test_different_seeds_give_different_completions() -> None:
 @pytest.mark.parametrize("engine", ["fast", "plain"])
 def test_after_a_refresh_completions_come_from_the_new_weights(engine: str, dtype: torch.dtype) -> None:
     model, sampling = model_of("llama", dtype), Sampling(max_tokens=16)
-    with Local(engine=engine).open(policy_of(model)) as sampler:  # type: ignore[arg-type]
+    with Local(engine=engine).open(policy_of(model)) as sampler:
         before = sampler.sample(REQUESTS, sampling)
         with torch.no_grad():
             for weight in model.parameters():

@@ -53,9 +53,9 @@ def test_other_seeds_get_the_completions_in_the_order_they_were_recorded(folder:
     ],
 )
 def test_what_is_not_in_the_recording_is_said(request_: Request, sampling: Sampling, found: str, folder: Path) -> None:
-    with Replay(path=folder).open(None) as sampler:  # type: ignore[arg-type]
-        with pytest.raises(GenerationError, match=found):
-            sampler.sample([request_], sampling)
+    opening = Replay(path=folder).open(None)  # type: ignore[arg-type]
+    with opening as sampler, pytest.raises(GenerationError, match=found):
+        sampler.sample([request_], sampling)
 
 
 def test_an_empty_folder_and_a_broken_file_are_said_on_opening(tmp_path: Path) -> None:

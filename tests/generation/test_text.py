@@ -18,7 +18,7 @@ def tokens_of(text: str) -> list[int]:
 def test_a_stop_string_over_several_tokens_ends_at_the_token_that_completes_it(text: str, stop: str) -> None:
     texts, tokens = Texts(TOKENIZER, (stop,)), tokens_of(text)
     first = next(n for n in range(1, len(tokens) + 1) if texts.stopped(tokens[:n]))
-    assert TOKENIZER.decode(tokens[:first]).endswith(stop)
+    assert stop in TOKENIZER.decode(tokens[:first])
     assert stop not in TOKENIZER.decode(tokens[: first - 1])
     assert texts.final(tokens[:first], False) == text[: text.index(stop)]
 
