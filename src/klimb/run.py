@@ -87,7 +87,7 @@ def _eval(line: dict[str, Any]) -> dict[str, float]:
 
 
 def _finished(begun: Beginning, recipe: Recipe) -> bool:
-    return not begun.forked and begun.start is not None and step_of(begun.start) >= recipe.training.steps
+    return begun.start is not None and step_of(begun.start) >= recipe.training.steps
 
 
 def _sources(recipe: Recipe) -> dict[str, str]:

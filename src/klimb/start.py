@@ -14,7 +14,7 @@ from klimb.config import changed, dump
 from klimb.environment import environment
 from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
-from klimb.rundir import RunDir, pretty, step_name
+from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
 from klimb.training.checkpoint import Broken
 
@@ -29,7 +29,6 @@ class Beginning:
     rundir: RunDir
     start: Path | None
     broken: tuple[Broken, ...] = ()
-    forked: bool = False
 
 
 @contextmanager
@@ -38,23 +37,26 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
 
     Raises RunError where the run that is there has other settings or data, CheckpointError where a fork has no source.
     """
-    config = {"settings": dump(recipe), "data": data, "klimb": __version__}
+    config = {"settings": dump(recipe), "data": data, "klimb": __version__, "fork": fork}
     fresh = not RunDir(path).exists
-    origin = _origin(fork) if fork else None
-    if origin and not fresh:
+    if fork and not fresh:
         raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
+    if fork:
+        _origin(fork)
     rundir = RunDir.create(path, config, environment()) if fresh else RunDir.open(path)
     with rundir.own():
         if not fresh:
-            _check_same(rundir, recipe, config)
-        start, broken = (origin, []) if origin else checkpoint.newest(rundir.checkpoints)
+            fork = rundir.config().get("fork")
+            _check_same(rundir, recipe, config | {"fork": fork})
+        start, broken = checkpoint.newest(rundir.checkpoints)
+        if start is None and fork:
+            start = checkpoint.adopt(_origin(fork), rundir.checkpoints)
+            rundir.event("forked", origin=fork)
         for one in broken:
             rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why)
-        if origin is None:
-            rundir.truncate_after(int(start.name.removeprefix("step-")) if start else -1)
-        kind = "forked" if origin else "continued" if start else "started"
-        rundir.event(kind, checkpoint=str(start) if start else None, environment=environment())
-        yield Beginning(rundir, start, tuple(broken), forked=origin is not None)
+        rundir.truncate_after(step_of(start) if start else -1)
+        rundir.event("started", checkpoint=start.name if start else None, environment=environment())
+        yield Beginning(rundir, start, tuple(broken))
 
 
 def _origin(fork: str) -> Path:
@@ -102,7 +104,3 @@ def _only_longer(differences: Mapping[str, tuple[Any, Any]], recipe: Recipe) -> 
     old, new = differences["training.steps"]
     return bool(new > old)
 
-
-def last_step(beginning: Beginning) -> str:
-    """The name of the step that a run goes on from."""
-    return beginning.start.name if beginning.start else step_name(0)

@@ -13,7 +13,7 @@ from typing import Any
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "tiny": {"hidden": 32}},
     "data": {"type": "echo-digit"},
-    "rewards": [{"type": "exact"}, {"type": "format", "pattern": r"\d", "weight": 0.2}],
+    "rewards": [{"type": "exact"}, {"type": "format", "pattern": ".*[0-9A-Za-z].*", "weight": 0.2}],
     "objective": {"type": "rpg", "beta": 0.01, "reference": "initial"},
     "source": {"prompts": 4, "completions": 4, "epochs": 2, "minibatches": 2},
     "sampling": {"max_tokens": 4},

@@ -50,7 +50,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     child = Child(path, SETTINGS)
     stages = child.stages()
     assert child.wait() == 0 and stages[-1] == "finished"
-    return content(path), stages
+    found = content(path)
+    norms = [line.get("optim/grad_norm", 0.0) for line in found["metrics.jsonl"] if isinstance(line, dict)]
+    assert sum(norm > 0 for norm in norms) > 5, "a run that learns nothing would prove nothing"
+    return found, stages
 
 
 @pytest.mark.parametrize("case", range(KILLS))

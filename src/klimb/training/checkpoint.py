@@ -56,6 +56,19 @@ def save(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
     return final
 
 
+def adopt(origin: Path, folder: Path) -> Path:
+    """Copies a verified checkpoint of another run into `folder`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"tmp-{origin.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(verified(origin), temporary)
+    for path in [*_files(temporary), temporary]:
+        _sync(path)
+    os.rename(temporary, folder / origin.name)
+    _sync(folder)
+    return verified(folder / origin.name)
+
+
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` checkpoints."""
     for path in steps(folder)[: -keep or None]:
