@@ -15,7 +15,15 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
+    """Runs the command without typer's own handling of failures, which would hide Ctrl-C and broken pipes."""
+    import typer
+
     from klimb.cli.app import command
 
-    answer = command().main(words or ["--help"], prog_name="klimb", standalone_mode=False)
+    whole = command()
+    try:
+        with whole.make_context("klimb", words or ["--help"]) as context:
+            answer = whole.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
     return answer if isinstance(answer, int) else 0

@@ -85,9 +85,11 @@ def _unexpected(error: Exception) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    """The line on stderr, if there still is one."""
+    """The line on stderr, if there still is one, without secrets and escape codes."""
+    from klimb.redact import redact_text
+
     try:
-        sys.stderr.write(printable(f"klimb: {text}\n"))
+        sys.stderr.write(printable(redact_text(f"klimb: {text}\n")))
         sys.stderr.flush()
     except (OSError, ValueError):
         return code
