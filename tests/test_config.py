@@ -222,6 +222,17 @@ def test_settings_are_frozen_and_a_field_tells_its_help() -> None:
     assert Pen.model_fields["width"].description == "How thick."
 
 
+def test_a_field_that_is_given_another_default_keeps_its_help() -> None:
+    class Marker(Pen):
+        width: Annotated[int, Field(ge=1, le=99)] = 20
+
+    class Highlighter(Marker):
+        width: Annotated[int, Field(ge=1, le=99)] = 30
+
+    assert Highlighter.model_fields["width"].description == "How thick."
+    assert Highlighter().width == 30
+
+
 @pytest.mark.parametrize(
     ("name", "names", "near"),
     [

@@ -34,6 +34,13 @@ class Settings(BaseModel):
     known_as: ClassVar[Mapping[str, str]] = {}
     """The dotted paths of settings that other trainers call by these names; read from the outermost record."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """A field that is only given another default keeps the help of the record it comes from."""
+        for name, field in cls.model_fields.items():
+            above = (base.model_fields.get(name) for base in cls.__mro__[1:] if issubclass(base, BaseModel))
+            field.description = field.description or next((f.description for f in above if f and f.description), None)
+
 
 S = TypeVar("S", bound=BaseModel)
 

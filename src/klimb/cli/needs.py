@@ -60,8 +60,8 @@ def of_recipe(name: str) -> Iterator[Finding]:
     yield from safely("settings", settings)
     for recipe in loaded:
         yield from safely("data", lambda: _data(recipe))  # noqa: B023 used at once
-        for url in sorted(set(_addresses(_plain(recipe)))):
-            yield _answers(url)
+        for url in sorted(set(addresses(_plain(recipe)))):
+            yield reach(url)
         yield from safely("policy", lambda: _policy(recipe))  # noqa: B023
 
 
@@ -90,23 +90,23 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
     return dump(recipe)
 
 
-def _addresses(value: Any) -> Iterator[str]:
+def addresses(value: Any) -> Iterator[str]:
     """Every http address in the settings."""
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _addresses(inner)
+            yield from addresses(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _addresses(inner)
+            yield from addresses(inner)
 
 
-def _answers(url: str) -> Finding:
+def reach(url: str) -> Finding:
     """Whether an address answers at all; an answer that refuses (401, 404) is one."""
     asked = url.rstrip("/") + "/models" if url.rstrip("/").endswith("/v1") else url
     try:
-        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:  # noqa: S310 http or https, see _addresses
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:  # noqa: S310 http or https, see addresses
             said = f"answers with {answer.status}"
     except urllib.error.HTTPError as error:
         said = f"answers with {error.code}"

@@ -52,7 +52,7 @@ def has_fast_bfloat16() -> bool:
 def _tiny(model: PolicySettings) -> Sizes:
     t = model.tiny
     attention = t.hidden * t.hidden * (2 + 2 * t.kv_heads / t.heads)
-    weights = 2 * 259 * t.hidden + t.layers * (attention + 9 * t.hidden**2)
+    weights = 259 * t.hidden + t.layers * (attention + 9 * t.hidden**2)
     config = {
         "hidden_size": t.hidden,
         "intermediate_size": 3 * t.hidden,
