@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -71,8 +72,9 @@ class Tracking:
     def close(self) -> None:
         """Frees the terminal and lets go of the trackers; a run that ended otherwise than by `finish` ends here."""
         guards, self._guards = self._guards, []
+        end = time.monotonic() + PATIENCE_AT_END
         for guard in guards:
-            guard.close(PATIENCE_AT_END / len(guards))
+            guard.close(max(end - time.monotonic(), 0.1))
         self._console.call("close")
 
     def _all(self) -> list[Guard]:

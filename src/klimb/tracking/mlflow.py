@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -47,6 +48,7 @@ class _MLflow(Quiet):
 
     def start(self, config: Mapping[str, Any], step: int) -> None:
         """Begins the run, or goes on with it."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody but the server it was given
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 

@@ -46,7 +46,8 @@ def render(story: Story) -> str:
 
     template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    engine.filters |= {"visible": lambda value: visible(str(value)), "span": span}
+    filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
+    engine.filters |= filters
     charts, absent = _charts(story)
     return (
         engine.from_string(template).render(
@@ -88,6 +89,11 @@ def _curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
 
 def _ends(line: Curve) -> str:
     return f"{line.name}: {line.values[0]:.4g} at step {line.steps[0]}, {line.values[-1]:.4g} at step {line.steps[-1]}"
+
+
+def _together(text: str) -> str:
+    """Percent signs stay with their numbers at the end of a line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _event(event: Mapping[str, Any]) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any, ClassVar, Literal
 
 from klimb.rundir import RunDir
@@ -33,9 +35,10 @@ class _Trackio(Quiet):
         import trackio
 
         name = former_id(self.dir, "trackio") or self.settings.name or self.dir.path.resolve().name
-        self.run = trackio.init(
-            project=self.settings.project, name=name, config=dict(config), resume="allow", embed=False
-        )
+        with redirect_stdout(sys.stderr):  # it greets; standard output is for the run's own lines
+            self.run = trackio.init(
+                project=self.settings.project, name=name, config=dict(config), resume="allow", embed=False
+            )
         remember_id(self.dir, "trackio", name)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -44,4 +47,5 @@ class _Trackio(Quiet):
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """The end."""
-        self.run.finish()
+        with redirect_stdout(sys.stderr):
+            self.run.finish()
