@@ -14,7 +14,7 @@ from klimb.seeds import seed_of
 from klimb.types import Prompt
 
 Operands = tuple[int | str, ...]
-PATIENCE = 20_000
+PATIENCE = 5_000
 """How many draws in a row may bring nothing new before a task counts as used up."""
 
 

@@ -22,7 +22,11 @@ class Jsonl(Rows):
 
     def sides(self, faults: Faults) -> tuple[Iterator[tuple[str, int, Mapping[str, Any]]], ...]:
         paths = [self.path] if self.held_out is None else [self.path, self.held_out]
-        return tuple(((str(path), number, row) for number, row in rows_of(path, faults)) for path in paths)
+        return tuple(_named(path, faults) for path in paths)
 
     def source(self) -> str:
         return str(self.path)
+
+
+def _named(path: Path, faults: Faults) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    return ((str(path), number, row) for number, row in rows_of(path, faults))

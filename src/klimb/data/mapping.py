@@ -16,6 +16,7 @@ from typing import Any
 from klimb.data.base import Question
 from klimb.data.faulty import Faults, Unfit, show
 from klimb.data.patterns import last_answer
+from klimb.errors import DataError
 from klimb.nearest import nearest
 from klimb.types import Message
 
@@ -66,6 +67,9 @@ class Fields:
                 found[part] = None if field is None else getattr(self, f"_{part}")(row, field)
             except Unfit as error:
                 faults.add(f"{where}, field {field!r}", error.found, error.cure)
+            except TimeoutError as error:  # at once: the next rows may take as long
+                slow = f"a text for which {self.answer_pattern!r} takes more than a second"
+                raise DataError(f"{where}, field {field!r}", slow, "a simpler answer_pattern") from error
         for column in self.columns:
             if column not in row:
                 faults.add(f"{where}, field {column!r}", *_missing(row, column))
@@ -88,10 +92,7 @@ class Fields:
         text = text_of(_get(row, field))
         if self.answer_pattern is None:
             return text
-        try:
-            answer = last_answer(self.answer_pattern, text)
-        except TimeoutError as error:
-            raise Unfit("a text for which answer_pattern takes more than a second", "a simpler pattern") from error
+        answer = last_answer(self.answer_pattern, text)
         if answer is None or not answer.strip():
             raise Unfit(f"nothing that fits {self.answer_pattern!r} in {show(text[-60:])}", "correct answer_pattern")
         return answer.strip()
