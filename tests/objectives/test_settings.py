@@ -1,0 +1,96 @@
+"""The settings of objectives and selectors: defaults, bounds, and no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from klimb.objectives import (
+    CISPO,
+    DAPO,
+    GRPO,
+    GSPO,
+    RPG,
+    AnyObjective,
+    DrGRPO,
+    Objective,
+    Reinforce,
+    ReinforcePP,
+    ReinforcePPBaseline,
+)
+from klimb.selection import AnySelector, Every
+from tests.objectives.kit import batch, changed
+
+PAPERS = [
+    (Reinforce(), {"baseline": "group", "level": "token"}),
+    (GRPO(), {"eps_low": 0.2, "eps_high": 0.2, "beta": 0.0}),
+    (DrGRPO(length=3), {"length": 3, "eps_low": 0.2, "eps_high": 0.2}),
+    (DAPO(), {"eps_low": 0.2, "eps_high": 0.28, "length": 1024, "buffer": 0, "penalty": 1.0}),
+    (GSPO(), {"eps_low": 3e-4, "eps_high": 4e-4}),
+    (CISPO(), {"cap": 5.0}),
+    (ReinforcePP(), {"eps_low": 0.2, "eps_high": 0.2}),
+    (ReinforcePPBaseline(), {"eps_low": 0.2, "eps_high": 0.2, "beta": 0.0}),
+    (RPG(), {"eps_low": 0.2, "eps_high": 0.28, "c": 10.0, "beta": 1e-4, "divergence": "urkl", "form": "reinforce",
+             "reference": "old", "clip": "rpg", "level": "token"}),
+]  # fmt: skip
+LOWEST = {
+    "eps_low": 0.0,
+    "eps_high": 0.0,
+    "c": 1.0,
+    "cap": 1.0,
+    "beta": -1e-9,
+    "length": 0,
+    "buffer": -1,
+    "penalty": -1e-9,
+}
+ALLOWED = {
+    "eps_low": 1.0,
+    "eps_high": 1e-9,
+    "c": 1.001,
+    "cap": 1.001,
+    "beta": 0.0,
+    "length": 1,
+    "buffer": 0,
+    "penalty": 0.0,
+}
+
+
+@pytest.mark.parametrize(("objective", "defaults"), PAPERS, ids=lambda value: type(value).__name__)
+def test_the_defaults_are_those_of_the_papers(objective: Objective, defaults: dict[str, object]) -> None:
+    assert objective.model_dump(exclude={"type"}) == defaults
+
+
+@pytest.mark.parametrize("objective", [objective for objective, _ in PAPERS], ids=lambda value: type(value).__name__)
+def test_settings_out_of_bounds_are_refused_and_those_at_the_bound_are_not(objective: Objective) -> None:
+    settings = objective.model_dump()
+    for name in set(settings) & set(LOWEST):
+        with pytest.raises(ValidationError, match=name):
+            changed(objective, **{name: LOWEST[name]})
+        assert getattr(changed(objective, **{name: ALLOWED[name]}), name) == ALLOWED[name]
+    if "eps_low" in settings:
+        with pytest.raises(ValidationError, match="eps_low"):
+            changed(objective, eps_low=1.001)
+    with pytest.raises(ValidationError):
+        TypeAdapter(AnyObjective).validate_python(settings | {"type": settings["type"] + "x"})
+
+
+def test_settings_are_read_without_importing_torch() -> None:
+    code = (
+        "import sys; from pydantic import TypeAdapter; from klimb.objectives import AnyObjective;"
+        "from klimb.selection import AnySelector;"
+        "TypeAdapter(AnyObjective).validate_python({'type': 'rpg'});"
+        "TypeAdapter(AnySelector).validate_python({'type': 'every'});"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_selector_every_keeps_what_learns() -> None:
+    selector = TypeAdapter(AnySelector).validate_python({"type": "every"})
+    assert selector == Every()
+    whole = batch(1)
+    assert torch.equal(selector.keep(whole), whole.learn)
