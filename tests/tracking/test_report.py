@@ -91,6 +91,13 @@ def test_the_verdict_is_one_sentence_of_what_was_measured(run: RunDir) -> None:
     assert verdict(tell(run)) == "Held-out accuracy rose from 5.1 % to 37.1 % (+32.0 points) in 60 steps."
 
 
+def test_no_change_and_a_loss_are_said_as_such(run: RunDir) -> None:
+    run.append_metrics({"step": 61, "eval/accuracy": 0.05078125, "eval/low": 0.02, "eval/high": 0.09})
+    assert verdict(tell(run)) == "Held-out accuracy is 5.1 % after 61 steps, as it was before."
+    run.append_metrics({"step": 62, "eval/accuracy": 0.0, "eval/low": 0.0, "eval/high": 0.01})
+    assert verdict(tell(run)) == "Held-out accuracy fell from 5.1 % to 0.0 % (-5.1 points) in 62 steps."
+
+
 def test_a_gain_inside_its_interval_is_called_chance(run: RunDir) -> None:
     run.append_metrics({"step": 61, "eval/accuracy": 0.06, "eval/low": 0.0, "eval/high": 0.1})
     assert verdict(tell(run)).endswith("the 95 % intervals overlap, so that may be chance.")

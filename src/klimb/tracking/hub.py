@@ -55,7 +55,7 @@ class Tracking:
         for guard in self._all():
             guard.call("log", step, finite)
 
-    def event(self, kind: str, /, **fields: Any) -> None:
+    def event(self, kind: str, **fields: Any) -> None:
         """Something happened: written to events.jsonl and shown."""
         self.run.event(kind, **fields)
         safe = redact(plain(fields))

@@ -49,12 +49,15 @@ def _accuracy(story: Story) -> str:
     if len(found) == 1:
         return f"Held-out accuracy was measured once, after step {first['step']}: {percent(first['eval/accuracy'])}."
     change = last["eval/accuracy"] - first["eval/accuracy"]
-    verb = "rose" if change > 0 else "fell" if change < 0 else "stayed"
+    length = last["step"] - first["step"]
+    if change == 0:
+        return f"Held-out accuracy is {percent(last['eval/accuracy'])} after {length} steps, as it was before."
+    verb = "rose" if change > 0 else "fell"
     sure, interval = _certainty(first, last)
     numbers = (
         f"from {percent(first['eval/accuracy'])} to {percent(last['eval/accuracy'])} ({_points(change)}{interval})"
     )
-    return f"Held-out accuracy {verb} {numbers} in {last['step'] - first['step']} steps{sure}."
+    return f"Held-out accuracy {verb} {numbers} in {length} steps{sure}."
 
 
 def _certainty(first: Record, last: Record) -> tuple[str, str]:
