@@ -15,10 +15,12 @@ import pytest
 from klimb import atomic
 from klimb.atomic import write_atomic
 from klimb.errors import RunError
+from klimb.records import flatten
 from klimb.rundir import RunDir, step_of
 
 HOLD = """
 import sys, time
+from klimb.records import flatten
 from klimb.rundir import RunDir
 with RunDir(sys.argv[1]).own():
     print("held", flush=True)
@@ -103,7 +105,8 @@ def test_the_lock_of_a_killed_owner_is_taken_over_and_said(run: RunDir) -> None:
 
 def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(run: RunDir) -> None:
     code = (
-        "import os, sys, time; from klimb.rundir import RunDir\n"
+        "import os, sys, time; from klimb.records import flatten
+from klimb.rundir import RunDir\n"
         "with RunDir(sys.argv[1]).own():\n"
         " child = os.fork()\n"
         " if child == 0: time.sleep(60); os._exit(0)\n"
@@ -147,6 +150,10 @@ def test_what_is_not_finite_is_null_and_named_in_an_event(run: RunDir, value: fl
     assert "Infinity" not in run.metrics_file.read_text()
     event = run.read_events()[0]
     assert (event["kind"], event["step"], event["names"]) == ("not_finite", 4, ["loss"])
+
+
+def test_nested_settings_are_flattened_to_dotted_names_and_back_to_nothing_else() -> None:
+    assert flatten({"a": {"b": [1, {"c": 2}], "d": []}, "e": None}) == {"a.b.0": 1, "a.b.1.c": 2, "a.d": [], "e": None}
 
 
 def test_a_record_without_a_step_is_refused(run: RunDir) -> None:

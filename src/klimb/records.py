@@ -44,10 +44,9 @@ def pretty(value: Mapping[str, Any]) -> str:
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
     """Every leaf of nested settings by its dotted path; an empty section or list is a leaf."""
-    if isinstance(value, (list, tuple)):
-        value = dict(enumerate(value))
+    inside = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
     found: dict[str, Any] = {}
-    for key, inner in value.items() if isinstance(value, Mapping) else ():
+    for key, inner in inside.items() if isinstance(inside, Mapping) else ():
         found |= flatten(inner, f"{path}.{key}" if path else str(key))
     return found or {path: value}
 

@@ -19,7 +19,9 @@ def stages(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def span(seconds: float) -> str:
-    """A length of time in few letters: `0.42 s`, `41 s`, `3 min 20 s`, `2 h 05 min`."""
+    """A length of time in few letters: `7 ms`, `0.42 s`, `41 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.2f} s"
     whole = round(seconds)
