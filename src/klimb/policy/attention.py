@@ -56,8 +56,8 @@ def attend(  # noqa: PLR0913 transformers decides
     if packing.cells * query.shape[1] > LARGE:
         parts = [_family(query[0], key[0], value[0], family, scale, softcap) for family in packing.families]
         return torch.cat(parts, 1).transpose(0, 1)[None], None
-    flat = (side[0].transpose(0, 1) for side in (query, key, value))
-    return shared_attention(*flat, packing.blocks, scale, softcap)[None], None
+    q, k, v = (side[0].transpose(0, 1) for side in (query, key, value))
+    return shared_attention(q, k, v, packing.blocks, scale, softcap)[None], None
 
 
 def check(packing: Packing, sliding_window: int | None, extras: dict[str, Any]) -> None:

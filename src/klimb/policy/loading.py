@@ -21,6 +21,7 @@ from klimb.policy.tiny import tiny_model, tiny_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SMALL = 32 << 20
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -31,18 +32,24 @@ def load(settings: PolicySettings, seed: int = 0) -> Policy:
     """
     hardware.keep_freed_pages()
     device = hardware.device_of(settings.device)
-    dtype = hardware.dtype_of(settings.precision, device, small=settings.name == "tiny")
     if settings.name == "tiny":
+        dtype = hardware.dtype_of(settings.precision, device, small=True)
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
         model: Any = tiny_model(settings.tiny, len(tokenizer), seed).to(dtype)
     else:
-        model, tokenizer = _pretrained(settings.name, dtype)
+        place = _place(settings.name)
+        dtype = hardware.dtype_of(settings.precision, device, small=_small(place))
+        model, tokenizer = _pretrained(settings.name, place, dtype)
     _check_fit(settings.name, model, tokenizer)
     return Policy.of(model.to(device), tokenizer, settings)
 
 
-def _pretrained(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
-    place = _place(name)
+def _small(place: Path | str) -> bool:
+    """Whether a model's files are so small that bfloat16 would gain nothing, as a saved tiny's are."""
+    return isinstance(place, Path) and 0 < sum(path.stat().st_size for path in place.glob("*.safetensors")) < SMALL
+
+
+def _pretrained(name: str, place: Path | str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
     config = _config(name, place)
     if isinstance(place, Path):
         _check_weights(place)

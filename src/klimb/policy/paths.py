@@ -99,6 +99,8 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
             reason = reason or _try_packed(model, rule, plain, probe, truth)
             if not reason and rule is not None:
                 path = Packed(model, rule, plain)
+                if isinstance(window := getattr(model.config, "sliding_window", None), int):
+                    notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
             elif wanted == "packed":
                 raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
             else:

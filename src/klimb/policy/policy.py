@@ -103,12 +103,13 @@ class Policy:
         weights = {**self.model.state_dict(), **(state_dict or {})}
         if state_dict and (head := self._tied()) is not None:
             weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
+        dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
         with quiet():
             self.model.save_pretrained(folder, state_dict=weights, max_shard_size="1000GB")
         self.tokenizer.save_pretrained(folder)
-        dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+        _edit(folder / "tokenizer_config.json", is_local=None, local_files_only=None)  # of no use elsewhere
         if len(dtypes) == 1:
-            _write_dtype(folder / "config.json", str(dtypes.pop()).removeprefix("torch."))
+            _edit(folder / "config.json", dtype=str(dtypes.pop()).removeprefix("torch."))
 
     def describe(self) -> str:
         """Which way of computing was chosen and why, in words."""
@@ -125,8 +126,8 @@ class Policy:
         return next(f"{name}.weight" for name, module in self.model.named_modules() if module is wanted)
 
 
-def _write_dtype(path: Path, dtype: str) -> None:
-    """The dtype of the file's weights, which need not be the one the model computes in."""
-    config = json.loads(path.read_text("utf-8"))
-    config["dtype"] = dtype
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+def _edit(path: Path, **changes: str | None) -> None:
+    """Changes some keys of a JSON file; None takes one out."""
+    content = {**json.loads(path.read_text("utf-8")), **changes}
+    kept = {key: value for key, value in content.items() if key not in changes or value is not None}
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")

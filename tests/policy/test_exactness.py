@@ -1,0 +1,126 @@
+"""The packed, prefix-shared pass says what a plain forward pass of each sequence alone says, for many architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from klimb.policy import attention
+from tests.policy.zoo import CONFIGS, alone, batch_of, gradients, largest_gap, policy_of
+
+EVERY = pytest.mark.parametrize("name", CONFIGS)
+
+
+@EVERY
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_packed_log_probs_entropies_and_gradients_are_those_of_each_sequence_alone(
+    name: str, temperature: float
+) -> None:
+    policy = policy_of(CONFIGS[name], path="packed")
+    batch = batch_of(temperature=temperature)
+    truth, entropy = alone(policy.model, batch)
+    assert batch.weight is not None
+    wanted = gradients(policy.model, (batch.weight * truth).sum())
+    outputs = policy(batch)
+    torch.testing.assert_close(outputs.logp, truth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs.entropy, entropy, atol=1e-4, rtol=0)
+    assert not outputs.entropy.requires_grad
+    assert outputs.logp.dtype == outputs.entropy.dtype == torch.float32
+    found = gradients(policy.model, (batch.weight * outputs.logp).sum())
+    assert largest_gap(found, wanted) < 1e-4
+
+
+@EVERY
+def test_the_plain_path_says_the_same(name: str) -> None:
+    policy = policy_of(CONFIGS[name], path="plain")
+    batch = batch_of()
+    truth, entropy = alone(policy.model, batch)
+    assert batch.weight is not None
+    wanted = gradients(policy.model, (batch.weight * truth).sum())
+    outputs = policy(batch)
+    torch.testing.assert_close(outputs.logp, truth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs.entropy, entropy, atol=1e-4, rtol=0)
+    assert largest_gap(gradients(policy.model, (batch.weight * outputs.logp).sum()), wanted) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
+def test_checkpointing_gives_the_same_gradients(name: str) -> None:
+    kept, recomputed = policy_of(CONFIGS[name]), policy_of(CONFIGS[name], checkpointing=True)
+    batch = batch_of()
+    first, second = kept(batch), recomputed(batch)
+    assert torch.equal(first.logp, second.logp)
+    assert batch.weight is not None
+    wanted = gradients(kept.model, (batch.weight * first.logp).sum())
+    found = gradients(recomputed.model, (batch.weight * second.logp).sum())
+    assert all(torch.equal(found[weight], wanted[weight]) for weight in wanted)
+    assert "checkpointing in 3 layers" in recomputed.describe()
+
+
+@pytest.mark.parametrize("tokens", [1, 16, 30])
+def test_the_parts_of_a_batch_add_up_to_its_loss_and_gradient(tokens: int) -> None:
+    policy = policy_of(CONFIGS["llama"])
+    batch = batch_of()
+
+    def loss(part: Any) -> torch.Tensor:
+        total: torch.Tensor = (part.weight * policy(part).logp).sum()
+        return total
+
+    whole = loss(batch)
+    wanted = gradients(policy.model, whole)
+    parts = list(batch.split(tokens))
+    assert len(parts) > 1
+    losses = [loss(part) for part in parts]
+    total = torch.stack(losses).sum()
+    torch.testing.assert_close(total, whole, atol=1e-6, rtol=1e-5)
+    assert largest_gap(gradients(policy.model, total), wanted) < 1e-5
+
+
+def test_rows_of_one_prompt_may_stand_anywhere_in_the_batch() -> None:
+    policy = policy_of(CONFIGS["llama"])
+    mixed = batch_of(rows=((2, 4), (0, 6), (2, 5), (1, 3), (0, 2)))
+    torch.testing.assert_close(policy(mixed).logp, alone(policy.model, mixed)[0], atol=1e-4, rtol=0)
+
+
+def test_a_completion_of_no_tokens_takes_no_place() -> None:
+    policy = policy_of(CONFIGS["llama"])
+    batch = batch_of(rows=((0, 0), (0, 3), (1, 0)))
+    torch.testing.assert_close(policy(batch).logp, alone(policy.model, batch)[0], atol=1e-4, rtol=0)
+
+
+def test_a_completion_does_not_see_its_neighbours() -> None:
+    policy = policy_of(CONFIGS["llama"])
+    batch = batch_of()
+    before = policy(batch).logp.detach()
+    tokens = batch.tokens.clone()
+    changed = batch.row == 2
+    tokens[changed] = (tokens[changed] + 17) % 259
+    after = policy(batch.replace(tokens=tokens)).logp.detach()
+    assert torch.equal(after[batch.row != 2], before[batch.row != 2])
+    assert bool((after[changed] != before[changed]).all())
+
+
+def test_long_sequences_take_torchs_attention_and_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("llama", "gemma2"):
+        policy, batch = policy_of(CONFIGS[name]), batch_of()
+        assert batch.weight is not None
+        short = policy(batch).logp
+        wanted = gradients(policy.model, (batch.weight * short).sum())
+        with monkeypatch.context() as patch:
+            patch.setattr(attention, "LARGE", 0)
+            patch.setattr(attention, "shared_attention", None)
+            long = policy(batch).logp
+            found = gradients(policy.model, (batch.weight * long).sum())
+        torch.testing.assert_close(long, short, atol=1e-5, rtol=0)
+        assert largest_gap(found, wanted) < 1e-4
+
+
+def test_the_model_still_generates_as_before() -> None:
+    policy = policy_of(CONFIGS["gemma2"])
+    prompt = torch.tensor([[5, 9, 7]])
+    with torch.no_grad():
+        whole = policy.model(input_ids=torch.tensor([[5, 9, 7, 11]]), use_cache=False).logits[0, -1]
+        first = policy.model(input_ids=prompt, use_cache=True)
+        then = policy.model(input_ids=torch.tensor([[11]]), past_key_values=first.past_key_values, use_cache=True)
+    torch.testing.assert_close(then.logits[0, -1], whole, atol=1e-4, rtol=1e-4)
