@@ -20,7 +20,6 @@ from klimb.rundir import RunDir, step_of
 
 HOLD = """
 import sys, time
-from klimb.records import flatten
 from klimb.rundir import RunDir
 with RunDir(sys.argv[1]).own():
     print("held", flush=True)
@@ -105,8 +104,7 @@ def test_the_lock_of_a_killed_owner_is_taken_over_and_said(run: RunDir) -> None:
 
 def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(run: RunDir) -> None:
     code = (
-        "import os, sys, time; from klimb.records import flatten
-from klimb.rundir import RunDir\n"
+        "import os, sys, time; from klimb.rundir import RunDir\n"
         "with RunDir(sys.argv[1]).own():\n"
         " child = os.fork()\n"
         " if child == 0: time.sleep(60); os._exit(0)\n"
