@@ -30,6 +30,10 @@ def exact(folder: Path) -> Policy:
     return load(PolicySettings(name=str(folder), precision="float32", path="packed"))
 
 
+TEXT = (
+    "The capital of France is Paris. It lies on the river Seine in the north of the country, and about two million "
+    "people live there. The city is known for its museums, its food and the Eiffel Tower, which was built in 1889."
+)
 BATCH = batch_of(vocabulary=49152)
 
 
@@ -45,10 +49,14 @@ def test_float32_log_probs_entropies_and_gradients_are_those_of_each_sequence_al
 
 def test_bfloat16_is_nearer_to_float32_than_the_models_own_bfloat16_logits(exact: Policy, folder: Path) -> None:
     policy = load(PolicySettings(name=str(folder), precision="bfloat16", path="packed"))
+    prompt = exact.render(Prompt("a", messages=(Message("user", "What is the capital of France?"),))).tokens
+    ids = exact.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    batch = batch_of(prompts=(len(prompt),), rows=((0, len(ids)),))
+    batch = batch.replace(tokens=torch.tensor(ids), prompts=(torch.tensor(prompt),))
     with torch.no_grad():
-        truth, ours, plain = exact(BATCH).logp, policy(BATCH).logp, alone(policy.model, BATCH)[0]
-    assert float((ours - truth).abs().mean()) < float((plain - truth).abs().mean())
-    assert float((ours - truth).abs().mean()) < 0.08
+        truth, ours, plain = exact(batch).logp, policy(batch).logp, alone(policy.model, batch)[0]
+    assert float((ours - truth).abs().mean()) < 0.75 * float((plain - truth).abs().mean())
+    assert float((ours - truth).abs().mean()) < 0.03
 
 
 def test_a_chat_is_rendered_as_its_template_says_without_bos_and_ends_at_id_2(exact: Policy) -> None:
