@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -51,32 +50,35 @@ def _disagreement(model: Any) -> str:
     """
     engine = Fast(model)
     allowed = 1e-3 if model.dtype == torch.float32 else 0.1
-    gaps = [0.0]
     try:
-        for logits, sequences in _probe(engine, model):
-            for found, sequence in zip(logits, sequences, strict=True):
-                truth = model(input_ids=torch.tensor([sequence], device=model.device), use_cache=False).logits[0, -1]
-                gaps.append(float((found.float().softmax(-1) - truth.float().softmax(-1)).abs().sum()) / 2)
+        found, sequences = _probe(engine, model)
     finally:
         engine.stop()
         engine.release()
+    truths = [model(input_ids=tokens[None].to(model.device), use_cache=False).logits[0] for tokens in sequences]
+    gaps = [
+        float((logits.float().softmax(-1) - truths[row][length - 1].float().softmax(-1)).abs().sum()) / 2
+        for row, length, logits in found
+    ]
     worst = max(gaps)
     return "" if worst <= allowed else f"its distributions differ by {worst:.2g} from the model's own"
 
 
-def _probe(engine: Engine, model: Any) -> Iterator[tuple[Tensor, list[list[int]]]]:
-    """The engine's logits at each step of two prompts and three rows, of which one leaves, with each row's tokens."""
+def _probe(engine: Engine, model: Any) -> tuple[list[tuple[int, int, Tensor]], list[Tensor]]:
+    """Two prompts and three rows, of which one leaves: (row, length so far, logits) at each step, and the sequences."""
     generator = torch.Generator().manual_seed(0)
     width = model.get_input_embeddings().weight.shape[0]
-    prompts = [tuple(torch.randint(width, (size,), generator=generator).tolist()) for size in (5, 9)]
-    owners = [0, 0, 1]
-    sequences = [list(prompts[owner]) for owner in owners]
-    yield engine.start(prompts, owners, STEPS), sequences
+    sequences = [torch.randint(width, (size,), generator=generator) for size in (5 + STEPS, 9 + STEPS)]
+    sequences.insert(1, torch.cat([sequences[0][:5], torch.randint(width, (STEPS,), generator=generator)]))
+    starts, live = [5, 5, 9], [0, 1, 2]
+    prompts = [tuple(sequences[row][: starts[row]].tolist()) for row in (0, 2)]
+    logits = engine.start(prompts, [0, 0, 1], STEPS)
+    found = [(row, starts[row], logits[place]) for place, row in enumerate(live)]
     for step in range(STEPS):
         if step == 1:
             engine.keep([2, 1])
-            sequences = [sequences[2], sequences[1]]
-        tokens = torch.randint(width, (len(sequences),), generator=generator)
-        for sequence, token in zip(sequences, tokens.tolist(), strict=True):
-            sequence.append(token)
-        yield engine.step(tokens.to(model.device)), sequences
+            live = [2, 1]
+        tokens = torch.stack([sequences[row][starts[row] + step] for row in live])
+        logits = engine.step(tokens.to(model.device))
+        found += [(row, starts[row] + step + 1, logits[place]) for place, row in enumerate(live)]
+    return found, sequences

@@ -57,7 +57,7 @@ class Fast:
         assert self.cache is not None
         program = self._program()
         hidden = program.hidden(tokens, self._ropes(self.cache.positions()), self.cache.decode)
-        self.cache.filled += 1
+        self.cache.advance()
         return self._finish(program.logits(hidden))
 
     def keep(self, order: Sequence[int]) -> None:
