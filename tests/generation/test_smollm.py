@@ -27,7 +27,7 @@ def sampled(precision: str) -> tuple[Policy, list[tuple[Prompt, tuple[Completion
     folder = pull.resolve("smollm2-135m")
     if folder is None:
         pytest.skip("no smollm2-135m in the cache: klimb pull smollm2-135m")
-    policy = load(PolicySettings(name=str(folder), precision=precision))  # type: ignore[arg-type]
+    policy = load(PolicySettings(name=str(folder), precision=precision))
     prompts = [policy.render(Prompt(str(i), (Message("user", text),))) for i, text in enumerate(QUESTIONS)]
     with Local(engine="fast").open(policy) as sampler:
         done = sampler.sample([Request(prompt.tokens, (1, 2, 3)) for prompt in prompts], SAMPLING)

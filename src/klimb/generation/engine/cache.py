@@ -92,7 +92,7 @@ class Cache:
         self._place([self.owners[old] for old in order])
 
     def _ask(self, each: Tensor, prompts: Tensor) -> Tensor:
-        """The product of what each row and kv head has, [r * kv head, fold, n], with its prompt's [P * kv head, n, m]."""
+        """What each row and kv head has, [r * kv head, fold, n], times its prompt's [P * kv head, n, m], by seats."""
         wide = each.index_select(0, self.seats).view(prompts.shape[0], -1, each.shape[-1])
         return torch.bmm(wide, prompts)
 
