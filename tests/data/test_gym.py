@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from klimb.data import gym_child
 from klimb.data.gym import Gym
 from klimb.errors import DataError, SettingsError
 
@@ -65,3 +66,15 @@ def test_solved_examples_are_not_trained_on() -> None:
     shown = (problems.held_out[0].text or "").split("\n")
     assert len(shown) == 3
     assert len(problems.train) == 5
+
+
+@pytest.mark.slow
+def test_every_task_of_the_library_gives_problems_on_both_sides() -> None:
+    from reasoning_gym.factory import DATASETS
+
+    request = {"parameters": {}, "train": 2, "held_out": 1, "seed": 3}
+    made = {task: gym_child.make(request | {"task": task}) for task in sorted(DATASETS) if task != "composite"}
+    assert {task: (len(one["train"]), len(one["held_out"])) for task, one in made.items()} == dict.fromkeys(
+        made, (2, 1)
+    )
+    assert len(made) >= 100

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,3 +187,26 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from helpers_of_mine import half\ndef f(completion): return half()\n")
     with Function(path=f"{tmp_path / 'mine.py'}:f").open() as score:
         assert score([asked()], [said("12")])[0].value == 0.5
+
+
+ALONE = """
+import sys
+from klimb.rewards.function import Function
+from tests.rewards.words import asked, said
+with Function(path=sys.argv[1], deadline=600).open() as score:
+    print("open", flush=True)
+    score([asked()], [said("busy")])
+"""
+
+
+def test_a_worker_dies_with_the_process_that_started_it(root: Path) -> None:
+    words = [sys.executable, "-c", ALONE, f"{FILE}:single"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "open\n"
+        assert len(workers()) == 2, "the parent and its worker"
+        parent.kill()
+    until = time.monotonic() + 5
+    while workers() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert workers() == []
