@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from klimb.nearest import ELSEWHERE
+from klimb.recipe import Recipe
+from klimb.schema import leaves
+
 GOOD = """\
 model: {name: tiny}
 data: {type: echo-digit}
@@ -43,6 +47,8 @@ CASES = {
     "a key in capitals": Case("optimizer.LR=1e-3", holds=("optimizer.LR is not a setting", "try: optimizer.lr")),
     "a key of another section": Case("model.lr=1e-3", holds=("model.lr is not a setting", "try: optimizer.lr")),
     "a key at the top": Case("max_tokens=3", holds=("max_tokens is not a setting", "sampling.max_tokens")),
+    "what TRL calls it": Case("learning_rate=1e-3", holds=("learning_rate is not a setting", "try: optimizer.lr")),
+    "what TRL calls it, within": Case("source.num_generations=3", holds=("try: source.completions",)),
     "a key in no section": Case("optimizer.zzz=3", holds=("optimizer.zzz", "optimizer: type, lr")),
     "text for a number": Case(
         "optimizer.lr=fast", holds=("optimizer.lr must be a number", "the text fast", "the default")
@@ -177,6 +183,11 @@ def test_wrong_settings_are_told_with_path_and_cure(name: str, answers: dict[str
     assert "\x1b" not in answer["err"]
     assert len(answer["err"]) < 1500
     assert answer["heavy"] == []
+
+
+def test_every_name_of_other_trainers_leads_to_a_setting() -> None:
+    paths = set(leaves(Recipe))
+    assert [target for target in ELSEWHERE.values() if target not in paths] == []
 
 
 def test_the_good_recipe_of_the_table_is_good(tmp_path: Path) -> None:

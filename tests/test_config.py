@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import Field
 
 from klimb.config import ABSENT, Settings, apply_words, changed, dump, load, resolve
 from klimb.errors import KlimbError, SettingsError
-from klimb.nearest import nearest
-from klimb.yamltext import parse, scalar, write
+from klimb.yamltext import parse, write
 
 
 class Square(Settings):
@@ -55,7 +52,6 @@ AnyShape = Annotated[Square | Circle, Field(discriminator="type")]
 class Drawing(Settings):
     """The whole."""
 
-    known_as: ClassVar[dict[str, str]] = {"thickness": "pen.width"}
     shape: AnyShape = Circle(radius=5.0)
     """What is drawn."""
     more: tuple[AnyShape, ...] = ()
@@ -122,11 +118,6 @@ def test_a_section_that_may_be_null_is_checked_where_it_is_given() -> None:
 def test_a_mapping_of_names_is_checked_by_its_values() -> None:
     (fault,) = faults({"labels": {"a": "x"}})
     assert fault.asked == "labels.a must be a whole number"
-
-
-def test_what_other_programs_call_a_setting_is_known() -> None:
-    (fault,) = faults({"thickness": 3})
-    assert fault.cure == "pen.width"
 
 
 def test_a_misspelt_name_that_is_missed_is_one_fault_and_not_two() -> None:
@@ -231,45 +222,3 @@ def test_a_field_that_is_given_another_default_keeps_its_help() -> None:
 
     assert Highlighter.model_fields["width"].description == "How thick."
     assert Highlighter().width == 30
-
-
-@pytest.mark.parametrize(
-    ("name", "names", "near"),
-    [
-        ("gpro", ["gspo", "grpo", "rpg"], "grpo"),
-        ("promts", ["prompts", "epochs"], "prompts"),
-        ("Top-P", ["top_k", "top_p"], "top_p"),
-        ("zzzz", ["prompts", "epochs"], None),
-        ("x", [], None),
-    ],
-)
-def test_the_nearest_name_is_found(name: str, names: list[str], near: str | None) -> None:
-    assert nearest(name, names) == near
-
-
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text("aé 1e-:#'\"{[x.yn~", max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_1", min_size=1, max_size=3), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), plain, min_size=1, max_size=4))
-def test_what_is_written_as_yaml_is_read_back_the_same(data: dict[str, Any]) -> None:
-    read = parse(write(data))[0]
-    assert json.dumps(read) == json.dumps(data)
-
-
-@given(st.text(max_size=30))
-def test_any_word_is_a_value_or_a_clear_fault(text: str) -> None:
-    try:
-        value = scalar(text)
-    except SettingsError as error:
-        value = error.faults[0].cure
-    assert value is None or isinstance(value, bool | int | float | str | list | dict)

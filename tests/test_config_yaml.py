@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from klimb.errors import SettingsError
-from klimb.yamltext import parse, read_marked, read_recipe, scalar
+from klimb.nearest import nearest
+from klimb.yamltext import parse, read_marked, read_recipe, scalar, write
 
 
 @pytest.mark.parametrize(
@@ -117,3 +121,45 @@ def test_a_file_that_is_too_large_or_not_there_is_refused_unread(tmp_path: Path)
         read_marked(path)
     with pytest.raises(SettingsError, match="no such file"):
         read_marked(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "near"),
+    [
+        ("gpro", ["gspo", "grpo", "rpg"], "grpo"),
+        ("promts", ["prompts", "epochs"], "prompts"),
+        ("Top-P", ["top_k", "top_p"], "top_p"),
+        ("zzzz", ["prompts", "epochs"], None),
+        ("x", [], None),
+    ],
+)
+def test_the_nearest_name_is_found(name: str, names: list[str], near: str | None) -> None:
+    assert nearest(name, names) == near
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("aé 1e-:#'\"{[x.yn~", max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_1", min_size=1, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), plain, min_size=1, max_size=4))
+def test_what_is_written_as_yaml_is_read_back_the_same(data: dict[str, Any]) -> None:
+    read = parse(write(data))[0]
+    assert json.dumps(read) == json.dumps(data)
+
+
+@given(st.text(max_size=30))
+def test_any_word_is_a_value_or_a_clear_fault(text: str) -> None:
+    try:
+        value = scalar(text)
+    except SettingsError as error:
+        value = error.faults[0].cure
+    assert value is None or isinstance(value, bool | int | float | str | list | dict)

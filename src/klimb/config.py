@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -31,8 +31,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
-    known_as: ClassVar[Mapping[str, str]] = {}
-    """The dotted paths of settings that other trainers call by these names; read from the outermost record."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

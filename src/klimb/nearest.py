@@ -3,10 +3,47 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from klimb.schema import Record, Shape, leaves
+
+ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "learning_rate": "optimizer.lr",
+        "warmup_steps": "optimizer.warmup",
+        "lr_scheduler_type": "optimizer.schedule",
+        "max_grad_norm": "optimizer.clip",
+        "adam_epsilon": "optimizer.eps",
+        "num_generations": "source.completions",
+        "group_size": "source.completions",
+        "rollout_n": "source.completions",
+        "train_batch_size": "source.prompts",
+        "per_device_train_batch_size": "training.micro_tokens",
+        "gradient_accumulation_steps": "training.micro_tokens",
+        "num_iterations": "source.epochs",
+        "ppo_epochs": "source.epochs",
+        "ppo_mini_batch_size": "source.minibatches",
+        "max_completion_length": "sampling.max_tokens",
+        "max_new_tokens": "sampling.max_tokens",
+        "max_response_length": "sampling.max_tokens",
+        "max_steps": "training.steps",
+        "num_steps": "training.steps",
+        "save_steps": "checkpoints.every",
+        "save_total_limit": "checkpoints.keep",
+        "eval_steps": "evaluation.every",
+        "output_dir": "run",
+        "report_to": "trackers",
+        "model_name_or_path": "model.name",
+        "model_name": "model.name",
+        "reward_funcs": "rewards",
+        "dtype": "model.precision",
+        "bf16": "model.precision",
+        "gradient_checkpointing": "model.checkpointing",
+    }
+)
+"""What other trainers call a setting; read only where the record has the setting."""
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -54,14 +91,19 @@ def _other_types(section: Shape, path: str, name: str) -> str:
 
 def _elsewhere(root: Record, path: str) -> str:
     """The same name in another section, the section spelled out, or the name that other trainers have for it."""
-    known = getattr(root, "known_as", {})
     name = path.rpartition(".")[2]
-    if name in known:
-        return str(known[name])
     paths = list(leaves(root))
+    if known_elsewhere(paths, name):
+        return known_elsewhere(paths, name)
     if "." in name or path in paths:
         return f"write {path} as a section, not with a dot"
     return _either(_ending(root, name))
+
+
+def known_elsewhere(paths: Sequence[str], name: str) -> str:
+    """The one of these settings that other trainers call by this name, or ""."""
+    setting = ELSEWHERE.get(_plain(name), "")
+    return setting if setting in paths else ""
 
 
 def _ending(root: Record, name: str) -> list[str]:

@@ -92,11 +92,12 @@ def _checkpoints(recipe: Recipe, sizes: Sizes | None) -> str:
 
 
 def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
-    """An estimate: weights, moments and gradients exactly; activations, cache and the rest by rule of thumb."""
+    """An estimate: what stands for each weight is counted, the rest is a rule of thumb (4 % above one measured run)."""
     if sizes is None:
         return f"memory       not known: the files of {recipe.model.name} are not on this machine"
     half = sizes.halved
-    weights = sizes.weights * ((2 + 2 + 4 + 8 + 6) if half else (4 + 8 + 8))
+    each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
+    weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers)
     rows = min(_rows(recipe), getattr(recipe.generator, "rows", _rows(recipe)))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
     kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)

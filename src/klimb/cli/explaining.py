@@ -165,12 +165,11 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _unknown(root: type[BaseModel], parts: list[str]) -> KlimbError:
-    from klimb.nearest import nearest
+    from klimb.nearest import known_elsewhere, nearest
     from klimb.schema import leaves
 
     path = ".".join(parts)
     paths = {".".join(part for part in here.split(".") if not part.isdigit()) for here in leaves(root)}
-    known = getattr(root, "known_as", {})
     ending = sorted(here for here in paths if here.rpartition(".")[2] == parts[-1])[:3]
-    close = known.get(parts[-1]) or " or ".join(ending) or nearest(path, sorted(paths))
+    close = known_elsewhere(sorted(paths), parts[-1]) or " or ".join(ending) or nearest(path, sorted(paths))
     return KlimbError(f"{path} is neither a setting nor a recipe", "no such name", close or "`klimb explain`")

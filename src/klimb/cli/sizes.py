@@ -70,7 +70,7 @@ def _sizes(weights: int, config: dict[str, Any], halved: bool) -> Sizes:
     inner = config.get("intermediate_size") or 4 * hidden
     key = (config.get("head_dim") or hidden // heads) * (config.get("num_key_value_heads") or heads)
     cache = 2 * key * layers * bytes_each
-    kept = (8 * hidden + 4 * inner + 2 * key) * layers * bytes_each
+    kept = (4 * hidden + 3 * inner + 2 * key) * layers * bytes_each
     return Sizes(weights, cache, kept, halved)
 
 
