@@ -25,7 +25,7 @@ from klimb.tracking.hub import Tracking  # noqa: E402
 class Gated(Tracking):
     """A run's log that waits for the word before each step, and reports after it."""
 
-    def event(self, kind: str, /, **fields: Any) -> None:
+    def event(self, kind: str, **fields: Any) -> None:
         """The model is loaded when the run says which policy it has: ready."""
         super().event(kind, **fields)
         if kind == "policy":
