@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from klimb.config import Settings
+from klimb.config import Settings, load
 from klimb.data import AnyData
 from klimb.errors import KlimbError
 from klimb.evaluation.base import Evaluate
@@ -113,3 +113,8 @@ class Recipe(Settings):
                 "sampling.top_p or sampling.top_k gives some tokens probability zero, so the weights are not defined",
                 "sampling.top_p=1.0 sampling.top_k=0, or training.correction.type=none",
             )
+
+
+def load_recipe(path: Path | str, *words: str) -> Recipe:
+    """The recipe in a YAML file with `key=value` words over it. Raises SettingsError with every fault at once."""
+    return load(Recipe, path, words)

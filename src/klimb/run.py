@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from klimb.config import dump
 from klimb.errors import KlimbError, ModelError
-from klimb.evaluation.accuracy import Exam, correct_source, evaluate
+from klimb.evaluation.accuracy import Exam, correct_source, evaluate, gain_since
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir, step_of
@@ -53,7 +53,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
         if _finished(begun, recipe):
             return result_of(begun.rundir)
         log = stack.enter_context(Tracking(begun.rundir, recipe.trackers, recipe.training.steps))
-        log.start(dump(recipe))
+        log.start(dump(recipe), step_of(begun.start) if begun.start else 0)
         session = stack.enter_context(opened(recipe, problems))
         try:
             _go(session, begun, log)
@@ -63,7 +63,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
             raise
         write_report(begun.rundir)
         result = result_of(begun.rundir)
-        log.finish(result.report)
+        log.finish({"step": result.step, **result.after})
     return result
 
 
@@ -100,6 +100,7 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     from klimb.training.optimizer import MasterAdamW
 
     log.event("policy", how=session.policy.describe())
+    log.event("sampler", how=session.sampler.describe())
     optimizer = MasterAdamW(session.policy.named_parameters(), session.recipe.optimizer)
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)
@@ -149,7 +150,7 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         learner=learner,
         experience=recipe.source.open(supplies),
         sampler=session.sampler,
-        evaluate=Examiner(session, version),
+        evaluate=Examiner(session, version, rundir),
         save_model=policy.save,
         schedule=recipe.optimizer,
         checkpoints=recipe.checkpoints,
@@ -190,12 +191,14 @@ class Version:
 class Examiner:
     """Asks the held-out problems."""
 
-    def __init__(self, session: Session, version: Version) -> None:
-        self._session, self._version, recipe = session, version, session.recipe
+    def __init__(self, session: Session, version: Version, rundir: RunDir) -> None:
+        self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
         self._exam = Exam(session.held_out, _sources(recipe), recipe.evaluation, recipe.sampling, recipe.seed)
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics and the groups of the evaluation after `step`."""
         session = self._session
         found, groups = evaluate(self._exam, session.sampler, session.score_all, step, self._version())
-        return found.metrics(), groups
+        start = self._rundir.evaluation(0)
+        gained = gain_since(start, groups, self._exam.settings.threshold) if step else {}
+        return found.metrics() | gained, groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,5 +53,5 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> 
             from klimb.policy.loading import load  # torch, only once settings and data are known to be good
 
             policy = load(recipe.model, recipe.seed)
-        sampler = stack.enter_context(recipe.generator.open(policy))
-        yield Session(recipe, problems, policy, sampler, score_all)
+        opening: AbstractContextManager[Sampler] = recipe.generator.open(policy)
+        yield Session(recipe, problems, policy, stack.enter_context(opening), score_all)

@@ -20,6 +20,9 @@ class Parrot:
 
     def refresh(self) -> None: ...
 
+    def describe(self) -> str:
+        return "a parrot"
+
 
 def score_all(prompts: Sequence[Prompt], done: Sequence[Completion]) -> list[dict[str, Score]]:
     bad = Score(Outcome.TIMED_OUT, None, "too slow")

@@ -24,7 +24,7 @@ def evaluate(
     settings = _settings(where, words, recipe)
     for note in where.notes:
         print(f"klimb: {note}", file=sys.stderr)
-    from klimb.measure import measure
+    from klimb.examine import measure
 
     found = measure(settings, step=where.step)
     if as_json:

@@ -55,6 +55,10 @@ class Sampler(Protocol):
         """
         ...
 
+    def describe(self) -> str:
+        """Which way of sampling was chosen and why, in words."""
+        ...
+
     def refresh(self) -> None:
         """The policy's weights have changed: what is sampled from now on comes from the new ones."""
         ...

@@ -136,6 +136,7 @@ def _tell_skipped(crew: Crew, step: int, tally: Tally) -> None:
 def _save(crew: Crew, progress: Progress) -> None:
     folder: Path = crew.rundir.checkpoints
     with crew.watch.stage("save"):
+        crew.rundir.sync()
         checkpoint.save(
             folder, progress.step, lambda at: state.write(at, progress, crew.learner.optimizer, crew.save_model)
         )

@@ -1,0 +1,83 @@
+"""The guide and the README: every block is run, and does what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from klimb.cli import main
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: language and text."""
+    return BLOCK.findall(page.read_text("utf-8"))
+
+
+def command(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs one `klimb ...` line in this process; returns what it printed."""
+    words = shlex.split(line, comments=True)
+    assert words[0] == "klimb", line
+    code: object = 0
+    try:
+        code = main(words[1:])
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert not code, f"{line}\n{printed.out}{printed.err}"
+    return printed.out
+
+
+@pytest.fixture
+def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(root / "recipes", tmp_path / "recipes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+def test_every_block_of_the_guide_runs_in_order(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = {"sh": 0, "python": 0, "file": 0}
+    for language, text in blocks(root / "docs/guide.md"):
+        head, _, rest = text.partition("\n")
+        if head.startswith("# file: "):
+            (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
+            ran["file"] += 1
+        elif language == "python":
+            exec(compile(text, "guide.md", "exec"), {"__name__": "guide"})  # noqa: S102 our own page
+            ran["python"] += 1
+        else:
+            for line in text.splitlines():
+                command(line, capsys)
+                ran["sh"] += 1
+    assert ran == {"sh": 14, "python": 2, "file": 4}
+    assert {"first", "fork", "sums", "pull", "python", "again"} == {run.name for run in (folder / "runs").iterdir()}
+    assert all((run / "report.html").stat().st_size > 10_000 for run in (folder / "runs").iterdir())
+
+
+def test_the_python_of_the_readme_runs(root: Path, folder: Path) -> None:
+    (text,) = [text for language, text in blocks(root / "README.md") if language == "python"]
+    exec(compile(text, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 our own page
+    assert (folder / "runs/readme/report.html").is_file()
+
+
+def test_the_commands_of_the_readme_are_commands(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for language, text in blocks(root / "README.md") if language == "sh" for line in text.splitlines()]
+    known = {"train", "evaluate", "sample", "explain", "doctor"}
+    assert {shlex.split(line)[1] for line in lines if line.startswith("klimb")} == known
+    shown = 0
+    for line in lines:
+        if line.startswith("klimb train") and "--fork" not in line:
+            shown += "micro" in command(f"{line.partition('#')[0]} --dry-run".replace("--dry-run --dry-run", "--dry-run"), capsys)
+        elif line.startswith("klimb explain"):
+            assert "0.2" in command(line, capsys)
+    assert shown == 4
