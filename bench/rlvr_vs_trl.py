@@ -156,10 +156,21 @@ def summary(sides: list[Contestant]) -> dict[str, Any]:
     return out
 
 
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    bf16 = any("avx512_bf16" in line for line in lines if line.startswith("flags"))
+    return f"{names[0] if names else platform.machine()}{', avx512_bf16' if bf16 else ''}"
+
+
 def main() -> None:
     """Runs the benchmark and prints what it found."""
     args = words()
-    print(f"{platform.processor() or platform.machine()}, {args.threads} threads, Python {platform.python_version()}")
+    print(f"{processor()}, {args.threads} threads, load {os.getloadavg()[0]:.1f} before the start", flush=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = contestants(args, stack, Path(folder))
         compete(args, sides)
