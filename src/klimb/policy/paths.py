@@ -15,6 +15,7 @@ from klimb.errors import ModelError
 from klimb.policy import attention
 from klimb.policy.heads import HeadRule, token_logps
 from klimb.policy.packing import Packing
+from klimb.policy.swaps import swap
 
 
 class Path(Protocol):
@@ -105,6 +106,8 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
                 raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
             else:
                 notes.append(f"packed does not fit: {reason}")
+    if isinstance(path, Packed):
+        notes += swap(model)
     if checkpointing:
         notes.append(_checkpoint(model))
     return path, notes
