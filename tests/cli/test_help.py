@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -56,9 +56,11 @@ def test_what_needs_no_model_loads_no_torch(words: list[str], says: str) -> None
 
 @pytest.mark.slow
 def test_help_takes_less_than_three_tenths_of_a_second() -> None:
+    """Processor time, which is what a quiet machine's clock shows, and does not depend on who else works."""
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "klimb.cli", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert statistics.median(times) < 0.3, times

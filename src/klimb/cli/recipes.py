@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +34,9 @@ def find(name: str) -> Path:
 
 
 def names() -> dict[str, Path]:
-    """The recipes of ./recipes and of the project that klimb was installed from, by name."""
-    folders = (Path(__file__).resolve().parents[3] / "recipes", Path("recipes"))
+    """The recipes by name: those that klimb brings (installed, or in its own project), and over them ./recipes."""
+    brought = Path(sys.prefix) / "share" / "klimb" / "recipes"
+    folders = (brought, Path(__file__).resolve().parents[3] / "recipes", Path("recipes"))
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
