@@ -1,7 +1,7 @@
 """AdamW on float32 master weights, for parameters that compute in float32 or bfloat16.
 
-Gradients add up in float32. With one part a step, bfloat16 gradients are used as they are: nothing is added, so nothing
-is lost, and a third of the gradient memory is enough.
+Gradients add up in float32, in buffers that are made once: fresh ones at every step leave holes in the heap that grow.
+With one part a step, bfloat16 gradients are used as they are: nothing is added, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class MasterAdamW:
         self.second = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.count = 0
         self._sums: dict[str, Tensor] = {}
+        self._filled: set[str] = set()
+        self._scratch = torch.empty(0)
         self._adding = False
         self._hooks = [p.register_post_accumulate_grad_hook(self._hook(name)) for name, p in self.parameters.items()]
 
@@ -37,15 +39,15 @@ class MasterAdamW:
         self._adding = parts > 1
 
     def clear(self) -> None:
-        """Frees every gradient."""
-        self._sums = {}
+        """Forgets every gradient."""
+        self._filled = set()
         for parameter in self.parameters.values():
             parameter.grad = None
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradient of each parameter that has one, in its dtype."""
         own = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
-        return own | self._sums
+        return own | {name: self._sums[name] for name in self._filled}
 
     def bad_gradients(self) -> list[str]:
         """The names of the parameters whose gradient is not finite."""
@@ -61,7 +63,7 @@ class MasterAdamW:
         return float(torch.linalg.vector_norm(torch.stack(norms).double())) if norms else 0.0
 
     def step(self, lr: float, norm: float) -> None:
-        """One update with the gradients that are there, scaled to a norm of at most `clip`; then frees them."""
+        """One update with the gradients that are there, scaled to a norm of at most `clip`; then forgets them."""
         scale = min(1.0, self.settings.clip / (norm + 1e-6))
         count = torch.tensor(float(self.count))
         self.count += 1
@@ -69,7 +71,7 @@ class MasterAdamW:
             master = self.master[name]
             adamw(
                 [master],
-                [gradient.float() * scale],
+                [self._single(gradient).mul_(scale)],
                 [self.first[name]],
                 [self.second[name]],
                 [],
@@ -115,15 +117,27 @@ class MasterAdamW:
         for hook in self._hooks:
             hook.remove()
 
+    def _single(self, gradient: Tensor) -> Tensor:
+        """A gradient in float32: itself, or its copy in a buffer that the next one overwrites."""
+        if gradient.dtype == torch.float32:
+            return gradient
+        if self._scratch.numel() == 0:
+            largest = max(master.numel() for master in self.master.values())
+            self._scratch = torch.empty(largest, dtype=torch.float32, device=gradient.device)
+        return self._scratch[: gradient.numel()].view(gradient.shape).copy_(gradient)
+
     def _hook(self, name: str):  # type: ignore[no-untyped-def]
         def add(parameter: Tensor) -> None:
             """Moves a bfloat16 gradient into its float32 sum as soon as it is complete."""
             if not self._adding or parameter.dtype == torch.float32 or parameter.grad is None:
                 return
-            if name in self._sums:
+            if name in self._filled:
                 self._sums[name] += parameter.grad
+            elif name in self._sums:
+                self._sums[name].copy_(parameter.grad)
             else:
                 self._sums[name] = parameter.grad.float()
+            self._filled.add(name)
             parameter.grad = None
 
         return add
