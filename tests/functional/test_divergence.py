@@ -135,6 +135,7 @@ def test_k1_k2_k3_have_the_values_of_their_table() -> None:
     np.testing.assert_allclose(d.k1(x), [-1.0, 0.0, 0.5, 3.0])
     np.testing.assert_allclose(d.k2(x), [0.5, 0.0, 0.125, 4.5])
     np.testing.assert_allclose(d.k3(x), np.exp(-x.numpy()) - 1 + x.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(d.k3(torch.tensor([-30.0, -1000.0])), [np.exp(20) - 31, np.exp(20) - 1001], rtol=1e-6)
 
 
 def test_k1_and_k3_are_unbiased_for_the_divergence_and_k2_is_not() -> None:
