@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -170,6 +171,7 @@ def processor() -> str:
 def main() -> None:
     """Runs the benchmark and prints what it found."""
     args = words()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children end, too
     print(f"{processor()}, {args.threads} threads, load {os.getloadavg()[0]:.1f} before the start", flush=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = contestants(args, stack, Path(folder))
