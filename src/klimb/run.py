@@ -118,6 +118,7 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
 
 def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Crew:
     """Everything the loop works with."""
+    from klimb.policy.hardware import release_freed_pages
     from klimb.training.loop import Crew
     from klimb.training.step import Learner, Passes
     from klimb.training.stopwatch import Stopwatch
@@ -159,6 +160,7 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         log=log,
         watch=watch,
         moved=version.moved,
+        tidy=release_freed_pages,
     )
 
 

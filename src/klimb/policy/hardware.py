@@ -47,3 +47,11 @@ def keep_freed_pages() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, KEEP)) and bool(mallopt(M_TRIM_THRESHOLD, KEEP))
+
+
+def release_freed_pages() -> None:
+    """Gives memory that is free back to the system: kept pages between blocks of changing sizes would add up."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
