@@ -143,14 +143,17 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in values.items()}
 
 
+def key(name: str) -> str:
+    """A side's name in the JSON line."""
+    return name.lower().replace(", ", "_")
+
+
 def summary(sides: list[Contestant]) -> dict[str, Any]:
     """What the last line of JSON holds."""
     by = {side.name: side for side in sides}
     out: dict[str, Any] = ratios(by["TRL"], by["klimb"]) if {"TRL", "klimb"} <= set(by) else {}
-    out["peak_gb"] = {name.lower(): round(side.peak_gb(), 3) for name, side in by.items()}
-    out["seconds"] = {
-        name.lower(): rounded({stage: side.seconds(stage) for stage in STAGES}) for name, side in by.items()
-    }
+    out["peak_gb"] = {key(name): round(side.peak_gb(), 3) for name, side in by.items()}
+    out["seconds"] = {key(name): rounded({stage: side.seconds(stage) for stage in STAGES}) for name, side in by.items()}
     if {"klimb", "klimb, checkpointing"} <= set(by):
         plain, saving = by["klimb"], by["klimb, checkpointing"]
         out["checkpointing"] = {"time": round(saving.seconds_per_1k("step") / plain.seconds_per_1k("step"), 3)}
