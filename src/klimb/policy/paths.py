@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from klimb.batch import Batch
 from klimb.errors import ModelError
 from klimb.policy import attention
-from klimb.policy.heads import HeadRule, token_logps
+from klimb.policy.heads import KEEP_BYTES, HeadRule, token_logps
 from klimb.policy.packing import Packing
 from klimb.policy.swaps import swap
 
@@ -37,6 +37,7 @@ class Plain:
 
     model: Any
     rule: HeadRule | None
+    keep_bytes: int = KEEP_BYTES
     name: str = "plain: one padded forward pass"
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -49,7 +50,7 @@ class Plain:
             entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
             return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
         hidden = self.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch)
+        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch, self.keep_bytes)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Packed:
     model: Any
     rule: HeadRule
     fallback: Plain
+    keep_bytes: int = KEEP_BYTES
     name: str = "packed: prompts once, no padding, output layer in chunks"
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -67,7 +69,7 @@ class Packed:
             hidden = self.hidden(packing)
         except attention.DoesNotFit:
             return self.fallback.token_logps(batch)
-        return _head(self.model, self.rule, hidden[packing.source], batch)
+        return _head(self.model, self.rule, hidden[packing.source], batch, self.keep_bytes)
 
     def hidden(self, packing: Packing) -> Tensor:
         """The last hidden states of a packed sequence: (n, d)."""
@@ -88,18 +90,19 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
     probe = _probe(model)
     notes: list[str] = []
     rule: HeadRule | None = HeadRule.of(model.config)
+    keep = KEEP_BYTES >> 3 if checkpointing else KEEP_BYTES
     with torch.no_grad():
         truth = _one_by_one(model, probe)
-        reason = _disagreement(Plain(model, rule), probe, truth, model.dtype)
+        reason = _disagreement(Plain(model, rule, keep), probe, truth, model.dtype)
         if reason:
             notes.append(f"the model's own logits are used, as the chunked output layer does not fit: {reason}")
             rule = None
-        plain = Plain(model, rule)
+        plain = Plain(model, rule, keep)
         path: Path = plain
         if wanted != "plain":
             reason = reason or _try_packed(model, rule, plain, probe, truth)
             if not reason and rule is not None:
-                path = Packed(model, rule, plain)
+                path = Packed(model, rule, plain, keep)
                 if isinstance(window := getattr(model.config, "sliding_window", None), int):
                     notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
             elif wanted == "packed":
@@ -165,9 +168,9 @@ def _disagreement(path: Path, batch: Batch, truth: tuple[Tensor, Tensor], dtype:
     return "" if gap <= allowed else f"log-probs differ by {gap:.2g} nats a token from the model's own"
 
 
-def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch, keep: int) -> tuple[Tensor, Tensor]:
     layer: Any = model.get_output_embeddings()
-    return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature)
+    return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature, keep)
 
 
 def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
