@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -53,7 +54,7 @@ def test_every_block_of_the_guide_runs_in_order(root: Path, folder: Path, capsys
             (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
             ran["file"] += 1
         elif language == "python":
-            exec(compile(text, "guide.md", "exec"), {"__name__": "guide"})  # noqa: S102 our own page
+            exec(compile(text, "guide.md", "exec"), {"__name__": "guide"})
             ran["python"] += 1
         else:
             for line in text.splitlines():
@@ -66,7 +67,7 @@ def test_every_block_of_the_guide_runs_in_order(root: Path, folder: Path, capsys
 
 def test_the_python_of_the_readme_runs(root: Path, folder: Path) -> None:
     (text,) = [text for language, text in blocks(root / "README.md") if language == "python"]
-    exec(compile(text, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 our own page
+    exec(compile(text, "README.md", "exec"), {"__name__": "readme"})
     assert (folder / "runs/readme/report.html").is_file()
 
 
@@ -77,7 +78,17 @@ def test_the_commands_of_the_readme_are_commands(root: Path, folder: Path, capsy
     shown = 0
     for line in lines:
         if line.startswith("klimb train") and "--fork" not in line:
-            shown += "micro" in command(f"{line.partition('#')[0]} --dry-run".replace("--dry-run --dry-run", "--dry-run"), capsys)
+            shown += "micro" in command(
+                f"{line.partition('#')[0]} --dry-run".replace("--dry-run --dry-run", "--dry-run"), capsys
+            )
         elif line.startswith("klimb explain"):
             assert "0.2" in command(line, capsys)
     assert shown == 4
+
+
+@pytest.mark.parametrize("name", ["train_tiny"])
+def test_every_example_runs(name: str, root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {path.stem for path in (root / "examples").glob("*.py")} == {"train_tiny"}
+    runpy.run_path(str(root / f"examples/{name}.py"))["main"](str(folder / "run"))
+    assert "accuracy 0.0" in capsys.readouterr().out
+    assert (folder / "run/report.html").is_file()

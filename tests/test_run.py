@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import klimb
 from klimb.config import resolve
-from klimb.errors import CheckpointError, Diverged, RunError
+from klimb.errors import CheckpointError, DataError, Diverged, ModelError, RunError, SettingsError
 from klimb.objectives.rpg import RPG
 from klimb.recipe import Recipe
 from tests.faults.runs import SETTINGS, content
@@ -113,7 +113,10 @@ def test_a_fork_begins_with_the_weights_of_its_origin_and_may_have_other_setting
     klimb.train(recipe(optimizer__lr=0.0, training__steps=9), run=path, fork=f"{done}@8")
     steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [9]
-    origin, ended = (load_file(p / "model/model.safetensors") for p in (done / "checkpoints/step-000008", path / "checkpoints/step-000009"))
+    origin, ended = (
+        load_file(p / "model/model.safetensors")
+        for p in (done / "checkpoints/step-000008", path / "checkpoints/step-000009")
+    )
     assert all(torch.equal(origin[name], ended[name]) for name in origin)
     with pytest.raises(RunError, match="a run is there"):
         klimb.train(recipe(), run=path, fork=f"{done}@8")
@@ -130,9 +133,16 @@ def test_a_fork_that_was_interrupted_before_its_first_checkpoint_begins_there_ag
 
 @pytest.mark.parametrize(
     ("fork", "error", "text"),
-    [("{done}", RunError, "no RUN@STEP"), ("{done}@x", RunError, "no RUN@STEP"), ("nowhere@3", RunError, "no such folder"), ("{done}@3", CheckpointError, "step-000008")],
+    [
+        ("{done}", RunError, "no RUN@STEP"),
+        ("{done}@x", RunError, "no RUN@STEP"),
+        ("nowhere@3", RunError, "no such folder"),
+        ("{done}@3", CheckpointError, "step-000008"),
+    ],
 )
-def test_a_fork_from_nothing_is_refused(fork: str, error: type[Exception], text: str, done: Path, tmp_path: Path) -> None:
+def test_a_fork_from_nothing_is_refused(
+    fork: str, error: type[Exception], text: str, done: Path, tmp_path: Path
+) -> None:
     with pytest.raises(error, match=text):
         klimb.train(recipe(), run=tmp_path / "fork", fork=fork.format(done=done))
 
@@ -160,3 +170,58 @@ def test_after_three_steps_that_are_not_finite_the_run_returns_to_its_checkpoint
     events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
     assert {"skipped", "diverged", "stopped"} <= {event["kind"] for event in events}
     assert "loss was not finite" in next(event["what"] for event in events if event["kind"] == "skipped")
+
+
+def test_where_every_checkpoint_is_broken_nothing_is_forgotten(copy: Path) -> None:
+    for state in copy.glob("checkpoints/*/state.json"):
+        state.write_text("{}")
+    before = (copy / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match="step-000008 is broken"):
+        klimb.train(recipe(), run=copy)
+    assert (copy / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_that_ended_before_it_did_anything_takes_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        klimb.train(recipe(model={"name": "./nope"}), run=tmp_path / "run")
+    assert klimb.train(recipe(training__steps=1), run=tmp_path / "run").step == 1
+
+
+def test_a_reward_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def f(prompt, completion, answer):\n    return 1.0\n")
+    rewards = [{"type": "exact"}, {"type": "function", "path": f"{mine}:f"}]
+    klimb.train(recipe(rewards=rewards, training__steps=1), run=tmp_path / "run")
+    mine.write_text("def f(prompt, completion, answer):\n    return -1.0\n")
+    with pytest.raises(RunError, match=r"the file .*mine\.py"):
+        klimb.train(recipe(rewards=rewards, training__steps=2), run=tmp_path / "run")
+
+
+def test_a_report_that_was_not_written_is_written_when_the_run_is_asked_for_again(copy: Path) -> None:
+    (copy / "report.html").unlink()
+    klimb.train(recipe(), run=copy)
+    assert (copy / "report.html").is_file()
+
+
+def test_prompts_that_do_not_fit_are_all_named_before_training(tmp_path: Path) -> None:
+    rows = [{"prompt": "a" * (600 if index in (3, 7) else 5), "answer": "1"} for index in range(20)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row | {"prompt": row["prompt"] + str(n)}) for n, row in enumerate(rows)))
+    with pytest.raises(DataError) as caught:
+        klimb.train(
+            recipe(data={"type": "jsonl", "path": str(data), "form": "text", "share": 0.2}), run=tmp_path / "run"
+        )
+    assert "cannot be used" in caught.value.found
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_generator_that_is_another_policy_needs_importance_weights(done: Path, tmp_path: Path) -> None:
+    replay = {"type": "replay", "path": str(done / "rollouts")}
+    with pytest.raises(SettingsError, match=r"training\.correction\.type=truncate"):
+        recipe(generator=replay)
+    made = recipe(
+        generator=replay, training__correction={"type": "truncate"}, training__steps=2, model={"name": "tiny"}
+    )
+    klimb.train(made, run=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all(line["policy/gap"] > 0.001 for line in lines[1:]), "the old policy is not the one that drew"

@@ -18,4 +18,4 @@ def measure(recipe: Recipe, *, step: int = 0) -> Evaluation:
     Exam((), sources, recipe.evaluation, recipe.sampling, recipe.seed)  # says what is missing before anything is loaded
     with opened(recipe, problems_of(recipe)) as session:
         exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
-        return evaluate(exam, session.sampler, session.score_all, step)[0]
+        return evaluate(exam, session.own, session.score_all, step)[0]

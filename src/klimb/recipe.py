@@ -55,6 +55,8 @@ class Recipe(Settings):
     """How often everything is saved."""
     trackers: tuple[AnyTracker, ...] = ()
     """Where else the numbers go; the run directory always has them."""
+    note: str = ""
+    """What a reader of the results should know; stands in the report and at the end of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     """Every random draw depends on this and on names and numbers, never on timing."""
     run: Path | None = None
@@ -63,6 +65,11 @@ class Recipe(Settings):
     def faults(self) -> list[KlimbError]:
         """What does not fit together, each with its cure."""
         return list(self._faults())
+
+    def files(self) -> list[Path]:
+        """The user's own Python files that this recipe runs: part of what a run is, like its data."""
+        named = [getattr(self.objective, "path", None), *(getattr(reward, "path", None) for reward in self.rewards)]
+        return [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
 
     def _faults(self) -> Iterator[KlimbError]:
         source, objective = self.source, self.objective
@@ -101,6 +108,12 @@ class Recipe(Settings):
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:
+        if self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
+            yield KlimbError(
+                f"learn from completions of generator '{self.generator.type}'",
+                "another policy draws them, and training.correction.type=none takes them for this policy's own",
+                "training.correction.type=truncate (importance weights), or generator.type=local",
+            )
         if self.sampling.temperature == 0:
             yield KlimbError(
                 "explore while training",

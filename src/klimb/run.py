@@ -37,6 +37,7 @@ class RunResult:
     after: dict[str, float]
     report: Path
     model: Path
+    note: str = ""
 
 
 def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = None) -> RunResult:
@@ -51,6 +52,8 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
     with ExitStack() as stack:
         begun = stack.enter_context(beginning(recipe, path, problems.fingerprint(), fork))
         if _finished(begun, recipe):
+            if not begun.rundir.report_file.exists():
+                write_report(begun.rundir)
             return result_of(begun.rundir)
         log = stack.enter_context(Tracking(begun.rundir, recipe.trackers, recipe.training.steps))
         log.start(dump(recipe), step_of(begun.start) if begun.start else 0)
@@ -79,6 +82,7 @@ def result_of(rundir: RunDir) -> RunResult:
         after=_eval(found[-1]) if found else {},
         report=rundir.report_file,
         model=saved[-1] / "model" if saved else rundir.path,
+        note=str(rundir.config().get("settings", {}).get("note", "")),
     )
 
 
@@ -113,6 +117,7 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
                 "put the model that the run began with back, or start a new run=DIR",
             )
         session.sampler.refresh()
+        session.own.refresh()
     return loop.train(_crew(session, begun.rundir, log, optimizer), progress)
 
 
@@ -125,6 +130,12 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
 
     recipe, policy, watch = session.recipe, session.policy, Stopwatch()
     version = Version(policy)
+
+    def moved() -> None:
+        version.moved()
+        if session.own is not session.sampler:
+            session.own.refresh()
+
     learner = Learner(
         policy,
         optimizer,
@@ -136,13 +147,12 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         comparable=not recipe.sampling.transform.truncates,
     )
     supplies = Supplies(
-        prompts=session.problems.train,
-        render=lambda prompt: policy.render(prompt, recipe.sampling.max_tokens),
+        prompts=session.train,
         sampler=session.sampler,
         sampling=recipe.sampling,
         score_all=session.score_all,
         weights={name_of(reward): reward.weight for reward in recipe.rewards},
-        version=version,
+        version=version if session.own is session.sampler else lambda: "",
         seed=recipe.seed,
         stage=watch.stage,
     )
@@ -159,7 +169,7 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         seed=recipe.seed,
         log=log,
         watch=watch,
-        moved=version.moved,
+        moved=moved,
         tidy=release_freed_pages,
     )
 
@@ -200,7 +210,7 @@ class Examiner:
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics and the groups of the evaluation after `step`."""
         session = self._session
-        found, groups = evaluate(self._exam, session.sampler, session.score_all, step, self._version())
+        found, groups = evaluate(self._exam, session.own, session.score_all, step, self._version())
         start = self._rundir.evaluation(0)
         gained = gain_since(start, groups, self._exam.settings.threshold) if step else {}
         return found.metrics() | gained, groups

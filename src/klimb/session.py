@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from klimb.data.base import Problems
 from klimb.errors import DataError
 from klimb.generation.base import Sampler
+from klimb.generation.local import Local
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import open_all
 from klimb.sources.base import ScoreAll
@@ -25,8 +26,13 @@ class Session:
 
     recipe: Recipe
     problems: Problems
+    train: Sequence[Prompt]
+    """The training prompts, rendered."""
     policy: Policy
     sampler: Sampler
+    """What draws in training."""
+    own: Sampler
+    """What the policy itself draws with: evaluations measure the policy, whatever training samples from."""
     score_all: ScoreAll
 
     @property
@@ -34,6 +40,12 @@ class Session:
         """The rendered held-out prompts that evaluations ask: the first ones, always the same."""
         asked = self.problems.held_out[: self.recipe.evaluation.problems]
         return [self.policy.render(prompt, self.recipe.sampling.max_tokens) for prompt in asked]
+
+
+def _load(recipe: Recipe) -> Policy:
+    from klimb.policy.loading import load  # torch, only once settings and data are known to be good
+
+    return load(recipe.model, recipe.seed)
 
 
 def problems_of(recipe: Recipe) -> Problems:
@@ -49,9 +61,25 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> 
     """A session on the recipe's model, or on a policy that is there already."""
     with ExitStack() as stack:
         score_all = stack.enter_context(open_all(recipe.rewards))
-        if policy is None:
-            from klimb.policy.loading import load  # torch, only once settings and data are known to be good
+        loaded = policy or _load(recipe)
+        opening: AbstractContextManager[Sampler] = recipe.generator.open(loaded)
+        sampler = stack.enter_context(opening)
+        own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
+        train = rendered(problems.train, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens))
+        yield Session(recipe, problems, train, loaded, sampler, own, score_all)
 
-            policy = load(recipe.model, recipe.seed)
-        opening: AbstractContextManager[Sampler] = recipe.generator.open(policy)
-        yield Session(recipe, problems, policy, stack.enter_context(opening), score_all)
+
+def rendered(prompts: Sequence[Prompt], render: Callable[[Prompt], Prompt]) -> Sequence[Prompt]:
+    """Every prompt with its token ids, once. Raises one DataError for all that cannot be rendered (too long, ...)."""
+    done, faults = [], []
+    for prompt in prompts:
+        try:
+            done.append(render(prompt))
+        except DataError as fault:
+            faults.append(fault)
+    if faults:
+        shown = "; ".join(fault.line() for fault in faults[:5])
+        raise DataError(
+            f"train on {len(prompts)} prompts", f"{len(faults)} cannot be used: {shown}", "mend or leave them out"
+        )
+    return done

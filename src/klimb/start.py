@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
 from klimb.training.checkpoint import Broken
 
-FREE = ("run", "trackers", "checkpoints")
+FREE = ("run", "note", "trackers", "checkpoints")
 """Settings that change nothing about what is learned, and so may differ when a run goes on."""
 
 
@@ -37,7 +38,13 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
 
     Raises RunError where the run that is there has other settings or data, CheckpointError where a fork has no source.
     """
-    config = {"settings": dump(recipe), "data": data, "klimb": __version__, "fork": fork}
+    config = {
+        "settings": dump(recipe),
+        "data": data,
+        "klimb": __version__,
+        "fork": fork,
+        "files": {str(file): _content(file) for file in recipe.files()},
+    }
     fresh = not RunDir(path).exists
     if fork and not fresh:
         raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
@@ -48,12 +55,23 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
         if not fresh:
             fork = rundir.config().get("fork")
             _check_same(rundir, recipe, config | {"fork": fork})
+        checkpoint.sweep(rundir.checkpoints)
         start, broken = checkpoint.newest(rundir.checkpoints)
+        if start is None and broken and not fork:
+            raise CheckpointError(
+                f"go on with the run in {path}",
+                "; ".join(f"{one.path.name} is broken: {one.why}" for one in broken),
+                "restore one of them, or start again in a new run=DIR",
+            )
         if start is None and fork:
+            for one in broken:
+                checkpoint.set_aside(one)
+            broken = []
             start = checkpoint.adopt(_origin(fork), rundir.checkpoints)
             rundir.event("forked", origin=fork)
         for one in broken:
-            rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why)
+            place = checkpoint.set_aside(one)
+            rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why, kept_as=place.name)
         rundir.truncate_after(step_of(start) if start else -1)
         rundir.event("started", checkpoint=start.name if start else None, environment=environment())
         yield Beginning(rundir, start, tuple(broken))
@@ -76,6 +94,9 @@ def _origin(fork: str) -> Path:
 def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings or data than the run began with; writes down changes that are free."""
     before = rundir.config()
+    if not rundir.read_metrics() and not checkpoint.steps(rundir.checkpoints):
+        write_atomic(rundir.config_file, pretty(config))  # it ended before anything was done: nothing is lost
+        return
     differences = {
         name: pair
         for name, pair in changed(before.get("settings", {}), config["settings"]).items()
@@ -83,6 +104,9 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
     }
     if _only_longer(differences, recipe):
         differences.clear()
+    for file, content in config["files"].items():
+        if (old := before.get("files", {}).get(file, content)) != content:
+            differences[f"the file {file}"] = (old[:12], content[:12])
     if before.get("data") != config["data"]:
         differences["the content of the data"] = (str(before.get("data"))[:12], str(config["data"])[:12])
     if differences:
@@ -97,10 +121,17 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
         write_atomic(rundir.config_file, pretty(config))
 
 
+def _content(file: Path) -> str:
+    """The hash of a file; empty where it cannot be read, which is said when it is used."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def _only_longer(differences: Mapping[str, tuple[Any, Any]], recipe: Recipe) -> bool:
     """Whether the only change is more steps under a learning rate that does not depend on their number."""
     if set(differences) != {"training.steps"} or recipe.optimizer.schedule != "constant":
         return False
     old, new = differences["training.steps"]
     return bool(new > old)
-

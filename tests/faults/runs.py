@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -45,13 +46,14 @@ def go(path: str, settings: dict[str, Any], tell: Connection) -> None:
 
     @contextmanager
     def stage(self: Stopwatch, name: str) -> Iterator[None]:
-        tell.send(name)
+        tell.send((name, time.perf_counter()))
         with real(self, name):
             yield
+        tell.send(("end", time.perf_counter()))
 
     Stopwatch.stage = stage  # type: ignore[method-assign]
     train(Recipe.model_validate(settings), run=Path(path))
-    tell.send("finished")
+    tell.send(("finished", time.perf_counter()))
 
 
 def content(path: Path) -> dict[str, bytes | list[dict[str, Any]]]:
@@ -59,7 +61,11 @@ def content(path: Path) -> dict[str, bytes | list[dict[str, Any]]]:
     seen: dict[str, bytes | list[dict[str, Any]]] = {}
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
-        if file.is_file() and name.split("/")[0] in ("rollouts", "evaluations", "checkpoints", "config.json"):
+        if (
+            file.is_file()
+            and "/broken-" not in name
+            and name.split("/")[0] in ("rollouts", "evaluations", "checkpoints", "config.json")
+        ):
             seen[name] = file.read_bytes()
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     timeless = [{k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))} for line in lines]

@@ -6,7 +6,10 @@ import os
 import random
 import signal
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from tests.faults.runs import SETTINGS, content, context, go
 
 KILLS = int(os.environ.get("KLIMB_KILLS", "30"))
+STAGES = ("sample", "train", "save", "optimize", "evaluate")
 
 
 class Child:
@@ -26,15 +30,15 @@ class Child:
         self.process.start()
         tell.close()
 
-    def stages(self, stop_at: tuple[str, int] | None = None) -> list[str]:
-        """The stages heard until the end, or until stage `stop_at` begins for the nth time."""
-        heard: list[str] = []
+    def stages(self, stop_at: tuple[str, int] | None = None) -> list[tuple[str, float]]:
+        """What is heard until the end, or until stage `stop_at` begins for the nth time: names and times."""
+        heard: list[tuple[str, float]] = []
         while self.hear.poll(60):
             try:
                 heard.append(self.hear.recv())
             except EOFError:
                 break
-            if stop_at and heard[-1] == stop_at[0] and heard.count(stop_at[0]) == stop_at[1]:
+            if stop_at and [name for name, _ in heard].count(stop_at[0]) == stop_at[1] and heard[-1][0] == stop_at[0]:
                 break
         return heard
 
@@ -44,46 +48,76 @@ class Child:
         return int(self.process.exitcode)
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
-    path = tmp_path_factory.mktemp("unbroken") / "run"
-    child = Child(path, SETTINGS)
-    stages = child.stages()
-    assert child.wait() == 0 and stages[-1] == "finished"
-    found = content(path)
-    norms = [line.get("optim/grad_norm", 0.0) for line in found["metrics.jsonl"] if isinstance(line, dict)]
-    assert sum(norm > 0 for norm in norms) > 5, "a run that learns nothing would prove nothing"
-    return found, stages
+class Unbroken:
+    """The run that nobody disturbs: its content, how often each stage came, and how long it took."""
 
-
-@pytest.mark.parametrize("case", range(KILLS))
-def test_a_run_killed_anywhere_ends_as_the_unbroken_one(
-    case: int, tmp_path: Path, unbroken: tuple[dict[str, Any], list[str]]
-) -> None:
-    wanted, stages = unbroken
-    dice = random.Random(case)
-    path, died_in = tmp_path / "run", []
-    for _ in range(dice.choice((1, 1, 2))):
-        stage = ("sample", "train", "save", "optimize", "evaluate")[(case + len(died_in)) % 5]
-        moment = (stage, dice.randint(1, max(1, stages.count(stage) - 1)))
+    def __init__(self, path: Path) -> None:
         child = Child(path, SETTINGS)
-        child.stages(moment)
-        time.sleep(dice.random() * 0.03)
-        child.process.kill()
-        died_in.append((stage, child.wait()))
-    assert -signal.SIGKILL in [code for _, code in died_in], "no kill came in time"
+        heard = child.stages()
+        assert child.wait() == 0
+        assert heard[-1][0] == "finished"
+        self.content: dict[str, Any] = content(path)
+        self.visits = Counter(name for name, _ in heard)
+        pairs = list(pairwise(heard))
+        self.seconds = {
+            stage: median([end - start for (name, start), (_, end) in pairs if name == stage] or [0.001])
+            for stage in STAGES
+        }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    run = Unbroken(tmp_path_factory.mktemp("unbroken") / "run")
+    norms = [line.get("optim/grad_norm", 0.0) for line in run.content["metrics.jsonl"]]
+    assert sum(norm > 0 for norm in norms) > 5, "a run that learns nothing would prove nothing"
+    return run
+
+
+def kill(path: Path, moment: tuple[str, int], delay: float) -> str:
+    """Kills a run some seconds after a stage began; the stage it died in, or what else happened."""
     child = Child(path, SETTINGS)
+    child.stages(moment)
+    time.sleep(delay)
+    child.process.kill()
+    code = child.wait()
+    after = [name for name, _ in child.stages()]
+    if code != -signal.SIGKILL:
+        return "ended before the kill"
+    if not after:
+        return moment[0]
+    return after[-1] if after[-1] in STAGES else "between stages"
+
+
+def test_runs_killed_in_every_stage_end_as_the_unbroken_one(tmp_path: Path, unbroken: Unbroken) -> None:
+    died: Counter[str] = Counter()
+    for case in range(KILLS):
+        dice = random.Random(case)
+        path, stage = tmp_path / str(case), STAGES[case % len(STAGES)]
+        moment = (stage, dice.randint(1, unbroken.visits[stage] - 1))
+        died[where := kill(path, moment, dice.random() * 0.6 * unbroken.seconds[stage])] += 1
+        child = Child(path, SETTINGS)
+        child.stages()
+        assert child.wait() == 0, where
+        ended = content(path)
+        assert ended.keys() == unbroken.content.keys(), where
+        assert [name for name in ended if ended[name] != unbroken.content[name]] == [], where
+    print(dict(died))
+    assert died["ended before the kill"] == 0
+    assert min(died[stage] for stage in ("sample", "train", "save")) >= KILLS // 10, died
+
+
+def test_a_run_killed_again_and_again_ends_as_the_unbroken_one(tmp_path: Path, unbroken: Unbroken) -> None:
+    dice = random.Random(0)
+    for _ in range(6):
+        kill(tmp_path / "run", (dice.choice(STAGES), 1), dice.random() * 0.05)
+    child = Child(tmp_path / "run", SETTINGS)
     child.stages()
     assert child.wait() == 0
-    ended = content(path)
-    assert ended.keys() == wanted.keys(), died_in
-    assert [name for name in wanted if ended[name] != wanted[name]] == [], died_in
+    assert content(tmp_path / "run") == unbroken.content
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_with_its_own_code_and_the_run_goes_on(
-    number: signal.Signals, tmp_path: Path, unbroken: tuple[dict[str, Any], list[str]]
-) -> None:
+def test_a_signal_saves_and_the_run_goes_on(number: signal.Signals, tmp_path: Path, unbroken: Unbroken) -> None:
     path = tmp_path / "run"
     child = Child(path, SETTINGS)
     child.stages(("train", 5))
@@ -91,10 +125,9 @@ def test_a_signal_saves_and_exits_with_its_own_code_and_the_run_goes_on(
     os.kill(child.process.pid, number)
     child.stages()
     assert child.wait() == 1, "train raises Interrupted, whose code the command line turns into 128 + the signal"
-    saved = sorted(folder.name for folder in (path / "checkpoints").glob("step-*"))
-    assert saved, "the state was saved before it stopped"
+    assert list((path / "checkpoints").glob("step-*")), "the state was saved before it stopped"
     child = Child(path, SETTINGS)
-    assert "finished" in child.stages() and child.wait() == 0
-    wanted, _ = unbroken
+    assert "finished" in [name for name, _ in child.stages()]
+    assert child.wait() == 0
     ended = content(path)
-    assert [name for name in wanted if ended.get(name) != wanted[name]] == []
+    assert [name for name in unbroken.content if ended.get(name) != unbroken.content[name]] == []

@@ -32,9 +32,7 @@ def score_all(prompts: Sequence[Prompt], done: Sequence[Completion]) -> list[dic
 def experience(prompts: int = 3, completions: int = 2, count: int = 5, seed: int = 7) -> OnlineExperience:
     asked = [Prompt(id=f"p{index}", text="") for index in range(count)]
     weights = {"exact": 2.0, "shown": 0.0}
-    supplies = Supplies(
-        asked, lambda p: p, Parrot(), Sampling(), score_all, weights, lambda: "v1", seed, lambda _: nullcontext()
-    )
+    supplies = Supplies(asked, Parrot(), Sampling(), score_all, weights, lambda: "v1", seed, lambda _: nullcontext())
     return OnlineExperience(Online(prompts=prompts, completions=completions), supplies)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from klimb import functional as F
 from klimb.batch import Batch, Outputs, Terms
 from klimb.objectives.base import Objective
 from klimb.objectives.grpo import GRPO
@@ -133,6 +134,27 @@ class Spoiled(Objective):
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         terms: Terms = self.inner.loss(now, batch)
         return replace(terms, loss=terms.loss + float(self.value)) if self.where == "loss" else terms
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.type)
+def test_a_ratio_that_is_not_finite_is_caught_as_a_loss(
+    objective: Objective, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = F.importance.ratio
+
+    def spoiled(log_ratio: torch.Tensor) -> torch.Tensor:
+        spoil = torch.ones_like(log_ratio)
+        spoil[0] = value
+        return real(log_ratio) * spoil
+
+    monkeypatch.setattr(F.importance, "ratio", spoiled)
+    made = learner(objective)
+    before = state(made)
+    tally = run(made, Batch.of(groups()))
+    assert all(torch.equal(a, b) for a, b in zip(before, state(made), strict=True))
+    assert tally.skipped == ["loss"] or "gradient" in tally.skipped[0]
+    assert "loss" not in tally.metrics(), "a step that was not taken has no loss"
 
 
 def test_a_batch_without_a_signal_makes_no_update() -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "gym": "reasoning_gym",
-        "tensorboard": "tensorboard",
         "wandb": "wandb",
         "mlflow": "mlflow",
         "trackio": "trackio",

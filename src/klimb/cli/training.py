@@ -45,6 +45,8 @@ def summary(result: RunResult) -> str:
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)
         lines.append("")
+    if result.note:
+        lines += [result.note, ""]
     lines += [f"report: {result.report}", f"model:  {result.model}"]
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ class Supplies:
     """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights."""
 
     prompts: Sequence[Prompt]
-    render: Callable[[Prompt], Prompt]
+    """The training prompts, rendered."""
     sampler: Sampler
     sampling: Sampling
     score_all: ScoreAll

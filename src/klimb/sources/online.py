@@ -41,7 +41,7 @@ class OnlineExperience:
     def groups(self, step: int) -> list[Group]:
         """Samples and scores the groups of step `step` (from 1)."""
         s = self.supplies
-        prompts = [s.render(s.prompts[index]) for index in self.indices(step)]
+        prompts = [s.prompts[index] for index in self.indices(step)]
         with s.stage("sample"):
             done = sample_groups(s, prompts, step, self.settings.completions)
         with s.stage("score"):

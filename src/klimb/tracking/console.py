@@ -18,6 +18,7 @@ SHOWN = {
     "accuracy": "eval/accuracy",
     "format": "eval/format",
     "kl": "policy/kl_ref",
+    "moved": "policy/kl_old",
     "entropy": "policy/entropy",
     "length": "length/mean",
     "gap": "policy/gap",

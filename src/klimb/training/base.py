@@ -26,7 +26,7 @@ class AdamW(Settings):
     warmup: Annotated[int, Field(ge=0)] = 5
     """Optimizer steps over which the learning rate rises linearly to `lr`."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """What the learning rate does after the warm-up: stays, or falls to zero at the last step."""
+    """What the learning rate does after the warm-up: stays, or falls to where one step more would be zero."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """The largest norm of the whole gradient; a larger one is scaled down to it."""
 
@@ -63,12 +63,14 @@ class Training(Settings):
 
     steps: Annotated[int, Field(ge=1)] = 100
     """How many batches are sampled and learned from."""
-    micro_tokens: Annotated[int, Field(ge=16)] = 1024
-    """The most tokens (prompts once, completions) in one forward and backward pass: memory only, never the result."""
+    micro_tokens: Annotated[int, Field(ge=16)] = 640
+    """The most tokens (prompts once, completions) in one forward and backward pass. A choice of memory (0.8 MB a token
+    for a 135M model); the result is the same but for rounding."""
     correction: Correction = NoCorrection()
     """What is done about the difference between sampler and trainer log-probs."""
     patience: Annotated[int, Field(ge=1)] = 3
-    """After this many non-finite optimizer steps in a row the run returns to its last good checkpoint and stops."""
+    """After this many batches without an update, each for something not finite and none better in between (batches
+    without a signal do not count), the run returns to its last good checkpoint and stops."""
 
 
 class Checkpoints(Settings):

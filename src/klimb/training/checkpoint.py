@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from klimb.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
@@ -30,12 +32,29 @@ def name_of(step: int) -> str:
 
 
 def save(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
-    """Writes a checkpoint with `write(temporary folder)` and publishes it; a failure leaves what was there before."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a checkpoint with `write(temporary folder)` and publishes it; a failure leaves what was there before.
+
+    Raises CheckpointError where the disk is full or cannot be written; what was begun is removed.
+    """
+    try:
+        sweep(folder)
+        return _publish(folder, step, write)
+    except (OSError, SafetensorError) as error:
+        sweep(folder)
+        raise CheckpointError(
+            f"save step {step} in {folder}", str(error), "free some space, then run the same command again"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what saves that never ended have left."""
     for stale in folder.glob("tmp-*"):
         shutil.rmtree(stale, ignore_errors=True)
+
+
+def _publish(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
     final, temporary = folder / name_of(step), folder / f"tmp-{step:06d}"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     write(temporary)
     files = {}
     for path in _files(temporary):
@@ -62,7 +81,7 @@ def adopt(origin: Path, folder: Path) -> Path:
     temporary = folder / f"tmp-{origin.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(verified(origin), temporary)
-    for path in [*_files(temporary), temporary]:
+    for path in [*temporary.rglob("*"), temporary]:
         _sync(path)
     os.rename(temporary, folder / origin.name)
     _sync(folder)
@@ -77,7 +96,8 @@ def prune(folder: Path, keep: int) -> None:
 
 def steps(folder: Path) -> list[Path]:
     """The published checkpoints, oldest first, whether good or not."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+    found = [path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def newest(folder: Path) -> tuple[Path | None, list[Broken]]:
@@ -97,8 +117,23 @@ def verified(path: Path) -> Path:
     return path
 
 
+def set_aside(broken: Broken) -> Path:
+    """Renames a broken checkpoint, so that nothing takes it for one; it stays for people to look at."""
+    place = broken.path.with_name(f"broken-{broken.path.name}")
+    shutil.rmtree(place, ignore_errors=True)
+    broken.path.rename(place)
+    return place
+
+
 def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None if every byte is as it was written."""
+    try:
+        return _fault(path)
+    except OSError as error:
+        return f"a file cannot be read: {error.filename or error}"
+
+
+def _fault(path: Path) -> str | None:
     try:
         head, _, text = (path / MANIFEST).read_text().partition("\n")
         if json.loads(head)["sha256"] != hashlib.sha256(text.encode()).hexdigest():

@@ -25,7 +25,6 @@ from klimb.training.stopwatch import Stopwatch
 from klimb.training.summary import summarise
 from klimb.types import Group
 
-
 TIDY = 4
 """Freed memory is given back once in so many steps: 0.15 s each time, and 1 GB less after 30 steps of the demo."""
 
@@ -117,7 +116,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)
     _record(crew, step, metrics)
-    bad = 0 if moved or not tally.skipped else progress.bad + 1
+    bad = 0 if moved else progress.bad + bool(tally.skipped)
     return replace(progress, step=step, updates=crew.learner.optimizer.count, bad=bad)
 
 

@@ -65,7 +65,6 @@ class MasterAdamW:
     def step(self, lr: float, norm: float) -> None:
         """One update with the gradients that are there, scaled to a norm of at most `clip`; then forgets them."""
         scale = min(1.0, self.settings.clip / (norm + 1e-6))
-        count = torch.tensor(float(self.count))
         self.count += 1
         for name, gradient in self.gradients().items():
             master = self.master[name]
@@ -75,7 +74,7 @@ class MasterAdamW:
                 [self.first[name]],
                 [self.second[name]],
                 [],
-                [count.clone()],
+                [torch.tensor(float(self.count - 1), device=master.device)],
                 foreach=False,
                 fused=_fusable(master),
                 amsgrad=False,

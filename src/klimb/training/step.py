@@ -10,11 +10,12 @@ from torch import Tensor
 
 from klimb import functional as F
 from klimb.batch import Batch, Outputs, Terms
+from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
 from klimb.seeds import permutation, seed_of
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
-from klimb.training.base import Correction, Mask, Training, Truncate
+from klimb.training.base import Correction, NoCorrection, Training, Truncate
 from klimb.training.optimizer import MasterAdamW
 from klimb.training.reference import Forward, measure
 from klimb.training.stopwatch import Stopwatch
@@ -69,10 +70,12 @@ class Tally:
         self.counts[name] = self.counts.get(name, 0.0) + value
 
     def metrics(self) -> dict[str, float]:
-        """Means over the trained tokens' weights; the loss is the mean over optimizer steps."""
+        """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
         loss = self.sums.pop("loss", 0.0)
         out = {name: value / self.weight for name, value in self.sums.items()} if self.weight > 0 else {}
-        out |= {"loss": loss / max(1, self.steps), "optim/skipped": float(len(self.skipped))}
+        out["optim/skipped"] = float(len(self.skipped))
+        if self.norms:
+            out["loss"] = loss / len(self.norms)
         out["tokens/trained"] = tokens = self.counts.get("tokens", 0.0)
         if tokens:
             out["policy/entropy"] = self.counts["entropy"] / tokens
@@ -144,7 +147,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             terms = learner.objective.loss(now, fair)
             _check("loss", terms.loss)
             terms.loss.backward()
-            pending.add(terms, float(batch_weight(micro).sum()))
+            pending.add(terms, float(batch_weight(fair).sum()))
         norm = learner.optimizer.norm()
     if not torch.isfinite(torch.tensor(norm)):
         bad = learner.optimizer.bad_gradients()
@@ -174,15 +177,22 @@ def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
 
 
 def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bool) -> Batch:
-    """Weights times the importance of the trainer's old policy over the sampler's, as the settings say."""
-    if batch.sampler is None or not comparable or batch.weight is None:
+    """Weights times the importance of the trainer's old policy over the sampler's, as the settings say.
+
+    Raises GenerationError where that is asked for and the generator gave no log-probs of the same distribution.
+    """
+    if isinstance(correction, NoCorrection) or batch.weight is None:
         return batch
+    if batch.sampler is None or not comparable:
+        raise GenerationError(
+            f"correct for the sampler by importance weights (training.correction.type={correction.type})",
+            "the generator gave no log-probs of the distribution that the policy is trained at",
+            "a generator that gives log-probs, sampling.temperature=1.0, or training.correction.type=none",
+        )
     ratio = batch.old_or(now.logp) - batch.sampler
     if isinstance(correction, Truncate):
         return batch.replace(weight=batch.weight * F.importance.truncated(ratio, correction.cap))
-    if isinstance(correction, Mask):
-        return batch.replace(weight=batch.weight * F.importance.masked(ratio, correction.low, correction.high))
-    return batch
+    return batch.replace(weight=batch.weight * F.importance.masked(ratio, correction.low, correction.high))
 
 
 def batch_weight(batch: Batch) -> PerToken:
