@@ -196,6 +196,25 @@ def test_saving_twice_writes_the_same_bytes(good: Path, tmp_path: Path) -> None:
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.parametrize("changes", [{}, {"do_sample": False, "pad_token_id": -1, "num_return_sequences": 3}])
+def test_a_model_whose_generation_settings_transformers_refuses_is_saved_all_the_same(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    policy = load(PolicySettings(), seed=1)
+    for name, value in {"temperature": 0.7, "top_p": 0.9, **changes}.items():
+        setattr(policy.model.generation_config, name, value)
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        policy.save(folder)
+    written = (tmp_path / "one" / "generation_config.json").read_bytes()
+    assert written == (tmp_path / "two" / "generation_config.json").read_bytes()
+    saved = json.loads(written)
+    assert (saved["bos_token_id"], saved["eos_token_id"]) == (1, 2)
+    kept = {name: saved.get(name) for name in ("do_sample", "temperature", "top_p")}
+    wanted = (None, None, None) if changes else (True, 0.7, 0.9)  # a pad id of -1 is refused, whatever else is right
+    assert tuple(kept.values()) == wanted
+    assert load(PolicySettings(name=str(tmp_path / "one"))).version() == policy.version()
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
 def test_float32_masters_are_saved_in_place_of_bfloat16_weights(name: str, tmp_path: Path) -> None:
     policy = policy_of(CONFIGS[name])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from klimb.batch import Batch, Outputs
 from klimb.policy import chat
@@ -105,6 +107,7 @@ class Policy:
             weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
         dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
         with quiet():
+            self.model.generation_config = _savable(self.model.generation_config, folder)
             self.model.save_pretrained(folder, state_dict=weights, max_shard_size="1000GB")
         self.tokenizer.save_pretrained(folder)
         _edit(folder / "tokenizer_config.json", is_local=None, local_files_only=None)  # of no use elsewhere
@@ -124,6 +127,27 @@ class Policy:
 
     def _weight_of(self, wanted: nn.Module) -> str:
         return next(f"{name}.weight" for name, module in self.model.named_modules() if module is wanted)
+
+
+def _savable(config: Any, folder: Path) -> Any:
+    """A model's generation settings as they may be saved: its own where transformers writes them.
+
+    It refuses some that it reads, such as a temperature without do_sample. Then sampling is said to be meant, and
+    where that is not enough, only the ids of special tokens are kept.
+    """
+    if config is None:
+        return None
+    sampling = copy.deepcopy(config)
+    sampling.do_sample = True
+    for one in (config, sampling):
+        try:
+            one.save_pretrained(folder)
+        except ValueError:
+            continue
+        return one
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    ids = {name: value for name in names if (value := getattr(config, name, None)) is not None and value != -1}
+    return cast(Any, GenerationConfig)(**ids)
 
 
 def _edit(path: Path, **changes: str | None) -> None:
