@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from klimb.batch import Batch
 from klimb.errors import ModelError
 from klimb.policy import attention
+from klimb.policy.embedding import swap_embeddings
 from klimb.policy.heads import KEEP_BYTES, HeadRule, token_logps
 from klimb.policy.packing import Packing
 from klimb.policy.swaps import swap
@@ -111,6 +112,7 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
                 notes.append(f"packed does not fit: {reason}")
     if isinstance(path, Packed):
         notes += swap(model)
+    notes += swap_embeddings(model)
     if checkpointing:
         notes.append(_checkpoint(model))
     return path, notes
