@@ -43,6 +43,14 @@ def test_the_answer_is_cut_out_and_a_failure_of_the_verifier_is_no_zero() -> Non
     assert [one.value for one in scores] == [1.0, 0.0, None]
 
 
+def test_a_pattern_that_takes_too_long_is_no_zero_and_costs_no_other_score() -> None:
+    score = GymScorer(Gym(pattern="(?:(?:a|a)*)*b|^(right)$"), verifier)  # type: ignore[arg-type]
+    scores = score([asked(gym={})] * 3, [said("right"), said("a" * 60), said("right")])
+    assert [one.value for one in scores] == [1.0, None, 1.0]
+    assert scores[1].outcome is Outcome.TIMED_OUT
+    assert "pattern" in scores[1].reason
+
+
 def test_other_prompts_are_refused_by_name() -> None:
     with pytest.raises(RewardError, match=r"prompt 'p'.*data\.type=gym"):
         GymScorer(Gym(), verifier)([asked()], [said("12")])  # type: ignore[arg-type]

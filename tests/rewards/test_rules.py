@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -99,6 +100,13 @@ def test_format_matches_the_whole_text() -> None:
     assert value(Format(), " -12 \n") == 1.0
     assert value(Format(), "12 apples") == 0.0
     assert value(Format(pattern=r"<think>.*</think>.*"), "<think>a\nb</think>\n12") == 1.0
+
+
+def test_a_fraction_over_a_long_number_with_decimals_is_read_in_linear_time() -> None:
+    start = time.process_time()
+    assert read_all("1/" + "2" * 48_000 + ".5") == [1, None]
+    assert time.process_time() - start < 0.2
+    assert read_all("1/25.5 1/25 3/4.") == [1, Fraction(51, 2), Fraction(1, 25), Fraction(3, 4)]
 
 
 @pytest.mark.parametrize("reward", [Exact(pattern=FOR_EVER), Format(pattern=FOR_EVER)])

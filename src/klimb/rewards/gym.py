@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from klimb.data.patterns import Pattern, last_answer
+from klimb.data.patterns import DEADLINE, Pattern, last_answer
 from klimb.errors import RewardError
 from klimb.rewards.base import Reward, Scorer
 from klimb.rewards.calling import FunctionScorer
 from klimb.rewards.isolate import Worker
-from klimb.types import Completion, Prompt, Score
+from klimb.types import Completion, Outcome, Prompt, Score
 
 
 class Gym(Reward):
@@ -48,18 +48,26 @@ class GymScorer:
         for prompt in prompts:
             if "gym" not in prompt.metadata:
                 raise RewardError("problems of reasoning-gym for reward gym", f"prompt {prompt.id!r}", "data.type=gym")
-        scores = self._verifier(prompts, [replace(one, text=self._said(one.text)) for one in completions])
-        if self._reward.partial:
-            return scores
-        return [Score.of(float(one.value >= 1.0 - 1e-9)) if one.value is not None else one for one in scores]
+        said = [self._said(one.text) for one in completions]
+        asked = [prompt for prompt, text in zip(prompts, said, strict=True) if text is not None]
+        cut = [replace(one, text=text) for one, text in zip(completions, said, strict=True) if text is not None]
+        judged = iter(self._verifier(asked, cut))
+        late = Score(Outcome.TIMED_OUT, reason=f"the pattern took more than {DEADLINE:g} s")
+        return [late if text is None else self._marks(next(judged)) for text in said]
 
-    def _said(self, text: str) -> str:
+    def _marks(self, score: Score) -> Score:
+        if self._reward.partial or score.value is None:
+            return score
+        return Score.of(float(score.value >= 1.0 - 1e-9))
+
+    def _said(self, text: str) -> str | None:
+        """The answer in a text; None where the pattern took too long to find it."""
         if self._reward.pattern is None:
             return text.strip()
         try:
             return (last_answer(self._reward.pattern, text) or "").strip()
         except TimeoutError:
-            return ""
+            return None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ LONGEST = 400
 _NUMBER = re.compile(
     r"(?P<sign>(?<![0-9A-Za-z_)\]])[-+\u2212])?[$\u20ac\xa3]?"  # in `7-5` the sign is an operation, not part of the 5
     r"(?P<whole>[0-9][0-9,]*|(?=\.[0-9]))(?P<part>\.[0-9]+)?(?P<power>[eE][-+]?[0-9]+)?"
-    r"(?P<under>/[0-9]+(?![0-9,]*\.[0-9]))?"
+    r"(?P<under>/[0-9]++(?![0-9,]*\.[0-9]))?"  # `++`: fewer digits would not fit either
 )
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 
