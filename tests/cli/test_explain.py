@@ -110,7 +110,7 @@ def test_the_arithmetic_adds_up() -> None:
     assert "5 prompts x 4 completions = 20 rows" in step
     assert "at most 200 completion tokens" in step
     assert "2 epochs x 2 minibatches = 4 optimizer steps a step" in learning
-    assert "at most 2 parts of 64 tokens" in learning  # three prompts in the larger half: 12 rows x 10 tokens
+    assert "about 7 parts of 64 tokens" in learning  # three prompts in the larger half: 3 x (100 + 4 x 10) tokens
     assert "10 steps = 40 optimizer steps, 200 completions, at most 2,000 tokens sampled" in run
     assert "prompts to learn from" in data
     assert "4 times x at most 7 held-out problems = 28 completions, 12 %" in evaluation  # before, 4, 8, 10

@@ -49,12 +49,13 @@ def _step(recipe: Recipe) -> str:
 
 def _learning(recipe: Recipe) -> str:
     source, size = recipe.source, recipe.training.micro_tokens
-    rows = math.ceil(source.prompts / source.minibatches) * source.completions
-    parts = math.ceil(rows * recipe.sampling.max_tokens / size)
+    prompts = math.ceil(source.prompts / source.minibatches)
+    tokens = prompts * (PROMPT_GUESS + source.completions * recipe.sampling.max_tokens)
+    parts = math.ceil(tokens / size)
     return (
         f"learning     {source.epochs} {_s('epoch', source.epochs)} x {source.minibatches} "
         f"{_s('minibatch', source.minibatches)} = {_updates(recipe)} optimizer {_s('step', _updates(recipe))} a step; "
-        f"each in at most {parts} {_s('part', parts)} of {size:,} tokens, prompts not counted"
+        f"each in about {parts} {_s('part', parts)} of {size:,} tokens, a prompt taken as {PROMPT_GUESS}"
     )
 
 
