@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from klimb.recipe import Recipe
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir, step_of
 from klimb.session import Session, opened, problems_of
-from klimb.sources.base import Supplies
+from klimb.sources.base import Supplies, Timer
 from klimb.start import Beginning, beginning
 from klimb.tracking.hub import Tracking
 from klimb.tracking.report import write_report
@@ -146,20 +146,10 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
         comparable=not recipe.sampling.transform.truncates,
     )
-    supplies = Supplies(
-        prompts=session.train,
-        sampler=session.sampler,
-        sampling=recipe.sampling,
-        score_all=session.score_all,
-        weights={name_of(reward): reward.weight for reward in recipe.rewards},
-        version=version if session.own is session.sampler else lambda: "",
-        seed=recipe.seed,
-        stage=watch.stage,
-    )
     return Crew(
         rundir=rundir,
         learner=learner,
-        experience=recipe.source.open(supplies),
+        experience=recipe.source.open(_supplies(session, version, watch.stage)),
         sampler=session.sampler,
         evaluate=Examiner(session, version, rundir),
         save_model=policy.save,
@@ -171,6 +161,21 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
+    )
+
+
+def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Supplies:
+    """What the source of experience works with; completions of another policy have no version that we know."""
+    recipe = session.recipe
+    return Supplies(
+        prompts=session.train,
+        sampler=session.sampler,
+        sampling=recipe.sampling,
+        score_all=session.score_all,
+        weights={name_of(reward): reward.weight for reward in recipe.rewards},
+        version=version if session.own is session.sampler else lambda: "",
+        seed=recipe.seed,
+        stage=stage,
     )
 
 
