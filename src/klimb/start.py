@@ -17,7 +17,6 @@ from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
-from klimb.training.checkpoint import Broken
 
 FREE = ("run", "note", "trackers", "checkpoints")
 """Settings that change nothing about what is learned, and so may differ when a run goes on."""
@@ -25,11 +24,10 @@ FREE = ("run", "note", "trackers", "checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a run begins: `start` is the checkpoint to go on from (None = from nothing), `broken` those passed over."""
+    """Where a run begins: `start` is the checkpoint to go on from (None = from nothing)."""
 
     rundir: RunDir
     start: Path | None
-    broken: tuple[Broken, ...] = ()
 
 
 @contextmanager
@@ -74,7 +72,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why, kept_as=place.name)
         rundir.truncate_after(step_of(start) if start else -1)
         rundir.event("started", checkpoint=start.name if start else None, environment=environment())
-        yield Beginning(rundir, start, tuple(broken))
+        yield Beginning(rundir, start)
 
 
 def _origin(fork: str) -> Path:

@@ -43,13 +43,14 @@ class OnlineExperience:
         s = self.supplies
         prompts = [s.prompts[index] for index in self.indices(step)]
         with s.stage("sample"):
-            done = sample_groups(s, prompts, step, self.settings.completions)
+            seeds = seeds_of(s.seed, step, prompts, self.settings.completions)
+            requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
+            done = s.sampler.sample(requests, s.sampling)
         with s.stage("score"):
             flat = [completion for completions in done for completion in completions]
             asked = [p for p, completions in zip(prompts, done, strict=True) for _ in completions]
             scores = s.score_all(asked, flat)
         version, transform = s.version(), s.sampling.transform
-        seeds = seeds_of(s.seed, step, prompts, self.settings.completions)
         answers = iter(scores)
         return [
             Group(p, _rollouts(completions, row, [next(answers) for _ in completions], s.weights), transform, version)
@@ -74,13 +75,6 @@ def seeds_of(seed: int, step: int, prompts: Sequence[Prompt], count: int) -> lis
         seen[prompt.id] = start + count
         rows.append(tuple(draw_seed(seed, step, prompt.id, k) for k in range(start, start + count)))
     return rows
-
-
-def sample_groups(supplies: Supplies, prompts: Sequence[Prompt], step: int, count: int) -> list[tuple[Completion, ...]]:
-    """`count` completions of each rendered prompt."""
-    seeds = seeds_of(supplies.seed, step, prompts, count)
-    requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
-    return supplies.sampler.sample(requests, supplies.sampling)
 
 
 def _rollouts(
