@@ -107,8 +107,8 @@ def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(run: Run
         "import os, sys, time; from klimb.rundir import RunDir\n"
         "with RunDir(sys.argv[1]).own():\n"
         " child = os.fork()\n"
-        " if child == 0: time.sleep(60); os._exit(0)\n"
-        " print(child, flush=True); time.sleep(60)"
+        " if child == 0: print(os.getpid(), flush=True); time.sleep(60); os._exit(0)\n"  # it has let go of the lock
+        " time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(run.path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
