@@ -127,7 +127,7 @@ def main() -> None:
     peak = max(peak_gflops(2048, 2048, 2048), peak_gflops(4096, 4096, 4096))
     model = args.model if Path(args.model).is_dir() else str(pull(args.model))
     with tempfile.TemporaryDirectory() as folder:
-        job = vars(args) | {"model": model, "seed": 0, "lr": 1e-9, "micro_tokens": 0}
+        job = vars(args) | {"model": model, "seed": 0, "lr": 1e-9, "micro_tokens": 0, "precision": "auto"}
         settings = recipe(job | {"questions": questions(3 * args.prompts)}, Path(folder) / "job")
         vars(run)["Tracking"], vars(stopwatch)["Stopwatch"] = Watching, Profiled
         try:

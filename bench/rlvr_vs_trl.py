@@ -18,9 +18,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from contestant import STAGES, Contestant
 from work import questions
 
+from klimb.policy.hardware import dtype_of
 from klimb.policy.pull import pull
 
 HERE = Path(__file__).resolve().parent
@@ -47,13 +49,19 @@ def words() -> argparse.Namespace:
     number("--threads", os.cpu_count() or 1, "threads of each side")
     number("--micro-tokens", 0, "klimb's tokens in one pass, 0 = its own default")
     number("--trl-micro", 8, "TRL's completions in one pass")
-    switch("--trl-fp32", "TRL in float32 instead of bfloat16 autocast")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "bfloat16", "float32"),
+        help="of both sides; auto is bfloat16 where the processor multiplies it in hardware (avx512_bf16, amx)",
+    )  # fmt: skip
+    switch("--trl-fp32", "TRL in float32 whatever the other side computes in")
     switch("--trl-malloc", "TRL with an allocator that keeps freed pages, as klimb sets it for itself")
     switch("--checkpointing", "add klimb with activation checkpointing as a third side")
     switch("--json", "end with one line of JSON")
     parser.add_argument("--sides", default="trl,klimb", help="which sides run: trl,klimb (default), trl, or klimb")
     parser.add_argument("--model", default="smollm2-135m", help="a pulled model's name, or a folder")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.precision = str(dtype_of(args.precision, torch.device("cpu"))).removeprefix("torch.")
+    return args
 
 
 def trl_python() -> str:
@@ -77,7 +85,7 @@ def job(args: argparse.Namespace, folder: Path, **more: object) -> dict[str, Any
     return {
         "model": model, "questions": questions(args.prompts * steps), "steps": steps, "prompts": args.prompts,
         "completions": args.completions, "tokens": args.tokens, "threads": args.threads, "lr": 1e-9, "seed": 0,
-        "folder": str(folder),
+        "folder": str(folder), "precision": args.precision,
     } | more  # fmt: skip
 
 
@@ -85,7 +93,7 @@ def contestants(args: argparse.Namespace, stack: ExitStack, folder: Path) -> lis
     """The sides that were asked for, loaded and waiting."""
     sides = []
     if "trl" in args.sides:
-        more = {"micro": args.trl_micro, "bf16": not args.trl_fp32}
+        more = {"micro": args.trl_micro, "bf16": args.precision == "bfloat16" and not args.trl_fp32}
         command = [trl_python(), str(HERE / "trl_child.py")]
         sides.append(
             Contestant("TRL", command, job(args, folder / "trl", **more), folder, KEEP if args.trl_malloc else {})
@@ -175,7 +183,10 @@ def main() -> None:
     """Runs the benchmark and prints what it found."""
     args = words()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children end, too
-    print(f"{processor()}, {args.threads} threads, load {os.getloadavg()[0]:.1f} before the start", flush=True)
+    print(
+        f"{processor()}, {args.precision}, {args.threads} threads, load {os.getloadavg()[0]:.1f} before the start",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = contestants(args, stack, Path(folder))
         compete(args, sides)

@@ -38,7 +38,7 @@ def recipe(job: Mapping[str, Any], folder: Path) -> Recipe:
     return resolve(
         Recipe,
         {
-            "model": {"name": job["model"], "precision": "bfloat16", "checkpointing": job["checkpointing"]},
+            "model": {"name": job["model"], "precision": job["precision"], "checkpointing": job["checkpointing"]},
             "data": {"type": "jsonl", "path": str(folder / "train.jsonl"), "held_out": str(folder / "held_out.jsonl")},
             "rewards": [{"type": "function", "path": f"{Path(__file__).with_name('rewarding.py')}:reward"}],
             "objective": {"type": "grpo"},

@@ -76,7 +76,7 @@ class InPlace:
 
 
 class Packed:
-    """A copy of the weights in oneDNN's blocked layout (bfloat16): 1.4 to 2.2 times as fast at 20 to 60 rows."""
+    """A copy of the weights in oneDNN's blocked layout: 1.3 to 2.7 times as fast at 8 to 60 rows."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         weight = (
@@ -113,5 +113,7 @@ class Packed:
 
 
 def packs(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether packing is there and pays: bfloat16 on a CPU with oneDNN."""
-    return dtype == torch.bfloat16 and device.type == "cpu" and torch.backends.mkldnn.is_available()
+    """Whether packing is there and pays: on a CPU with oneDNN, which multiplies bfloat16 only where it has AVX-512."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
