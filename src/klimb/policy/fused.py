@@ -8,24 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
+from klimb.policy.sparing import made_by
+
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight * x / sqrt(mean(x^2) + eps), the mean in float32, over the last axis; keeps x and one number a row."""
     out: Tensor = cast(Any, _RMSNorm).apply(x, weight, eps)
-    return out
+    x, weight = x.detach(), weight.detach()
+    return made_by(lambda: _scaled(x, _inverse(x, eps)).mul_(weight), out)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up; keeps its two inputs only."""
     out: Tensor = cast(Any, _SwiGLU).apply(gate, up)
-    return out
+    gate, up = gate.detach(), up.detach()
+    return made_by(lambda: nnf.silu(gate).mul_(up), out)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = torch.rsqrt(norm.square_().div_(x.shape[-1]).add_(eps))
+        inverse = _inverse(x, eps)
         ctx.save_for_backward(x, weight, inverse)
         return _scaled(x, inverse).mul_(weight)
 
@@ -40,6 +43,12 @@ class _RMSNorm(torch.autograd.Function):
         mean = torch.mv(product.flatten(0, -2), weight).view_as(inverse).float().div_(x.shape[-1])
         step = (grad * weight).sub_(normal.mul_(mean.to(x.dtype)))
         return _scaled(step, inverse), grad_weight, None
+
+
+def _inverse(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps) of each row, float32."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return torch.rsqrt(norm.square_().div_(x.shape[-1]).add_(eps))
 
 
 def _scaled(x: Tensor, factor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Literal
 
@@ -12,6 +13,9 @@ from klimb.errors import ModelError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEEP = (1 << 31) - 1
+PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
+"""oneDNN keeps compiled code and working memory for each shape it met, 1,024 of them: 50 MB more with every step, for
+lengths differ. 128 hold those of one decoding step and of one part of a training step, where they are used again."""
 
 
 def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -33,6 +37,11 @@ def dtype_of(wanted: Literal["auto", "bfloat16", "float32"], device: torch.devic
     if wanted == "auto":
         return torch.bfloat16 if has_bfloat16(device) and not small else torch.float32
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def bound_primitives() -> None:
+    """Bounds oneDNN's cache, unless the user has; it is read when oneDNN is first used."""
+    os.environ.setdefault(*PRIMITIVES)
 
 
 def keep_freed_pages() -> bool:

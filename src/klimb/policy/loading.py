@@ -31,6 +31,7 @@ def load(settings: PolicySettings, seed: int = 0) -> Policy:
     Raises ModelError for a model that is missing, broken, or not a causal language model.
     """
     hardware.keep_freed_pages()
+    hardware.bound_primitives()
     device = hardware.device_of(settings.device)
     if settings.name == "tiny":
         dtype = hardware.dtype_of(settings.precision, device, small=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -16,6 +17,7 @@ from klimb.policy import attention
 from klimb.policy.embedding import swap_embeddings
 from klimb.policy.heads import KEEP_BYTES, HeadRule, token_logps
 from klimb.policy.packing import Packing
+from klimb.policy.sparing import sparing
 from klimb.policy.swaps import swap
 
 
@@ -62,12 +64,15 @@ class Packed:
     rule: HeadRule
     fallback: Plain
     keep_bytes: int = KEEP_BYTES
+    recomputes: bool = False
+    """Whether each layer is run again in the backward pass: then there is nothing else to spare."""
     name: str = "packed: prompts once, no padding, output layer in chunks"
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
         packing = Packing.of(batch)
         try:
-            hidden = self.hidden(packing)
+            with nullcontext() if self.recomputes else sparing():
+                hidden = self.hidden(packing)
         except attention.DoesNotFit:
             return self.fallback.token_logps(batch)
         return _head(self.model, self.rule, hidden[packing.source], batch, self.keep_bytes)
@@ -103,7 +108,7 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
         if wanted != "plain":
             reason = reason or _try_packed(model, rule, plain, probe, truth)
             if not reason and rule is not None:
-                path = Packed(model, rule, plain, keep)
+                path = Packed(model, rule, plain, keep, checkpointing)
                 if isinstance(window := getattr(model.config, "sliding_window", None), int):
                     notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
             elif wanted == "packed":

@@ -1,0 +1,83 @@
+"""The gradients of one optimizer step: of bfloat16 parameters added up in float32 over several backward passes.
+
+Sums live in one block for each step: gradients that are made one by one between activations leave holes in the heap.
+With one part a step nothing is added, so nothing is lost in bfloat16, and the block is half as large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+
+class Gradients:
+    """The gradients of the named parameters that learn."""
+
+    def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        self.parameters = {name: p for name, p in named if p.requires_grad}
+        self._sums: dict[str, Tensor] = {}
+        self._filled: set[str] = set()
+        self._hooks = [p.register_post_accumulate_grad_hook(self._hook(name)) for name, p in self.parameters.items()]
+
+    def begin(self, parts: int) -> None:
+        """Clears them before a step that will be made of `parts` backward passes."""
+        self.clear()
+        halves = {name: p for name, p in self.parameters.items() if p.dtype == torch.bfloat16}
+        self._sums = _block(halves, torch.float32 if parts > 1 else torch.bfloat16)
+
+    def clear(self) -> None:
+        """Forgets every gradient, and frees the block: the sampler needs the memory next."""
+        self._sums, self._filled = {}, set()
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def found(self) -> dict[str, Tensor]:
+        """The gradient of each parameter that has one, in its dtype."""
+        own = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        return own | {name: self._sums[name] for name in self._filled}
+
+    def bad(self) -> list[str]:
+        """The names of the parameters whose gradient is not finite."""
+        return [
+            name
+            for name, gradient in self.found().items()
+            if not bool(torch.isfinite(gradient.sum())) and not bool(torch.isfinite(gradient).all())
+        ]
+
+    def norm(self) -> float:
+        """The norm of the whole gradient."""
+        norms = [torch.linalg.vector_norm(g, dtype=torch.float32) for g in self.found().values()]
+        return float(torch.linalg.vector_norm(torch.stack(norms).double())) if norms else 0.0
+
+    def close(self) -> None:
+        """Forgets every gradient and takes the hooks off the parameters."""
+        self.clear()
+        for hook in self._hooks:
+            hook.remove()
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        def add(parameter: Tensor) -> None:
+            """Moves a bfloat16 gradient into its sum as soon as it is complete."""
+            if name not in self._sums or parameter.grad is None:
+                return
+            if name in self._filled:
+                self._sums[name] += parameter.grad
+            else:
+                self._sums[name].copy_(parameter.grad)
+            self._filled.add(name)
+            parameter.grad = None
+
+        return add
+
+
+def _block(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Room for a gradient of each parameter, all in one piece of memory for each device."""
+    made: dict[str, Tensor] = {}
+    for device in {parameter.device for parameter in parameters.values()}:
+        here = {name: p for name, p in parameters.items() if p.device == device}
+        sizes = [p.numel() for p in here.values()]
+        parts = torch.empty(sum(sizes), dtype=dtype, device=device).split(sizes)
+        made |= {name: part.view(p.shape) for (name, p), part in zip(here.items(), parts, strict=True)}
+    return made
