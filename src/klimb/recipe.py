@@ -23,7 +23,7 @@ from klimb.selection.every import Every
 from klimb.sources import AnySource
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
-from klimb.training.base import AdamW, Checkpoints, NoCorrection, Training
+from klimb.training.base import AdamW, AnyOptimizer, Checkpoints, NoCorrection, Training
 
 
 class Recipe(Settings):
@@ -45,7 +45,7 @@ class Recipe(Settings):
     """How completions are drawn in training."""
     generator: AnyGenerator = Local()
     """What draws them."""
-    optimizer: AdamW = AdamW()
+    optimizer: AnyOptimizer = AdamW()
     """How the weights move."""
     training: Training = Training()
     """How long, and in what parts."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.training.loop import Crew
     from klimb.training.state import Progress
+    from klimb.training.updater import Updater
     from klimb.types import Group
 
 
@@ -101,11 +102,11 @@ def _sources(recipe: Recipe) -> dict[str, str]:
 def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     """Builds the crew, puts a saved state back, and trains."""
     from klimb.training import loop, state
-    from klimb.training.optimizer import MasterAdamW
+    from klimb.training.updater import open_updater
 
     log.event("policy", how=session.policy.describe())
     log.event("sampler", how=session.sampler.describe())
-    optimizer = MasterAdamW(session.policy.named_parameters(), session.recipe.optimizer)
+    optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)
     if begun.start is not None:
@@ -121,12 +122,13 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     return loop.train(_crew(session, begun.rundir, log, optimizer), progress)
 
 
-def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Crew:
+def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
     """Everything the loop works with."""
     from klimb.policy.hardware import release_freed_pages
     from klimb.training.loop import Crew
     from klimb.training.step import Learner, Passes
     from klimb.training.stopwatch import Stopwatch
+    from klimb.training.updater import at_average
 
     recipe, policy, watch = session.recipe, session.policy, Stopwatch()
     version = Version(policy)
@@ -135,6 +137,10 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         version.moved()
         if session.own is not session.sampler:
             session.own.refresh()
+
+    def examined() -> None:
+        version.moved()
+        session.own.refresh()
 
     learner = Learner(
         policy,
@@ -151,7 +157,7 @@ def _crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Any) -> Cr
         learner=learner,
         experience=recipe.source.open(_supplies(session, version, watch.stage)),
         sampler=session.sampler,
-        evaluate=Examiner(session, version, rundir),
+        evaluate=at_average(optimizer, Examiner(session, version, rundir), examined),
         save_model=policy.save,
         schedule=recipe.optimizer,
         checkpoints=recipe.checkpoints,

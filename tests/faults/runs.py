@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     "objective": {"type": "rpg", "beta": 0.01, "reference": "initial"},
     "source": {"prompts": 4, "completions": 4, "epochs": 2, "minibatches": 2},
     "sampling": {"max_tokens": 4},
-    "optimizer": {"lr": 0.003},
+    "optimizer": {"type": "adamw", "lr": 0.003},
     "training": {"steps": 9, "micro_tokens": 64},
     "evaluation": {"every": 3, "problems": 8},
     "checkpoints": {"every": 2, "keep": 2},

@@ -73,9 +73,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
     return run
 
 
-def kill(path: Path, moment: tuple[str, int], delay: float) -> str:
+def kill(path: Path, moment: tuple[str, int], delay: float, settings: dict[str, Any] = SETTINGS) -> str:
     """Kills a run some seconds after a stage began; the stage it died in, or what else happened."""
-    child = Child(path, SETTINGS)
+    child = Child(path, settings)
     child.stages(moment)
     time.sleep(delay)
     child.process.kill()

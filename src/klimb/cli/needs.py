@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "gym": "reasoning_gym",
+        "schedulefree": "schedulefree",
         "wandb": "wandb",
         "mlflow": "mlflow",
         "trackio": "trackio",

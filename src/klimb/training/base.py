@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from klimb.config import Settings
+from klimb.errors import KlimbError
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class AdamW(Settings):
-    """AdamW with float32 master weights, a warm-up and gradient clipping by norm (Loshchilov and Hutter 2019)."""
+class Optimizer(Settings):
+    """What every optimizer has: a learning rate with a warm-up, decoupled weight decay, gradient clipping by norm."""
 
-    type: Literal["adamw"] = "adamw"
+    type: str
     lr: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-5
     """The learning rate after the warm-up."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
@@ -29,6 +31,35 @@ class AdamW(Settings):
     """What the learning rate does after the warm-up: stays, or falls to where one step more would be zero."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """The largest norm of the whole gradient; a larger one is scaled down to it."""
+
+
+class AdamW(Optimizer):
+    """AdamW with float32 master weights, a warm-up and gradient clipping by norm (Loshchilov and Hutter 2019)."""
+
+    type: Literal["adamw"] = "adamw"
+
+
+class ScheduleFree(Optimizer):
+    """Schedule-Free AdamW (Defazio et al., 2405.15682): an average of the weights in place of a falling rate.
+
+    The weights that sample and learn lie between the average and the newest ones; the average is evaluated and saved.
+    """
+
+    type: Literal["schedule_free"] = "schedule_free"
+    betas: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], Fraction] = (0.9, 0.999)
+    """How far the weights that learn lie from the newest ones (0) to their average (1); the second moment's decay."""
+    schedule: Literal["constant"] = "constant"
+    """The learning rate stays after the warm-up: that is the method."""
+
+    def faults(self) -> list[KlimbError]:
+        """The package that computes it must be there."""
+        if importlib.util.find_spec("schedulefree") is not None:
+            return []
+        cure = "pip install 'klimb[schedulefree]', or optimizer.type=adamw"
+        return [KlimbError("optimizer.type=schedule_free", "no `schedulefree` package", cure)]
+
+
+AnyOptimizer = Annotated[AdamW | ScheduleFree, Field(discriminator="type")]
 
 
 class NoCorrection(Settings):

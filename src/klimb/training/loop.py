@@ -16,7 +16,7 @@ from klimb.rundir import RunDir
 from klimb.seeds import seed_of
 from klimb.sources.base import Experience
 from klimb.training import checkpoint, state
-from klimb.training.base import AdamW, Checkpoints
+from klimb.training.base import Checkpoints, Optimizer
 from klimb.training.schedule import learning_rate
 from klimb.training.signals import StopFlag, stop_flag
 from klimb.training.state import Progress, SaveModel
@@ -54,7 +54,7 @@ class Crew:
     sampler: Sampler
     evaluate: Evaluate
     save_model: SaveModel
-    schedule: AdamW
+    schedule: Optimizer
     checkpoints: Checkpoints
     due: Callable[[int, int], bool]
     """Whether to evaluate after a step of so many."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from klimb.training.base import AdamW
+from klimb.training.base import Optimizer
 
 
-def learning_rate(settings: AdamW, step: int, steps: int) -> float:
+def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
     """The learning rate of step `step` (from 1) of `steps`: linear warm-up, then the schedule."""
     if step <= settings.warmup:
         return settings.lr * step / settings.warmup

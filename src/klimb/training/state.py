@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from klimb.errors import CheckpointError
-from klimb.training.optimizer import MasterAdamW
+from klimb.training.updater import Updater
 
 SaveModel = Callable[[Path, Mapping[str, Tensor]], None]
 
@@ -32,7 +32,7 @@ class Progress:
     """The content hash of the weights the run began with."""
 
 
-def write(folder: Path, progress: Progress, optimizer: MasterAdamW, save_model: SaveModel) -> None:
+def write(folder: Path, progress: Progress, optimizer: Updater, save_model: SaveModel) -> None:
     """Writes weights (a Hugging Face folder), moments and progress into a folder."""
     save_model(folder / "model", optimizer.master)
     save_file(
@@ -46,7 +46,7 @@ def read_progress(folder: Path) -> Progress:
     return Progress(**json.loads((folder / "state.json").read_text()))
 
 
-def restore(folder: Path, optimizer: MasterAdamW) -> Progress:
+def restore(folder: Path, optimizer: Updater) -> Progress:
     """Puts a checkpoint's weights and moments back, in place, and returns its progress."""
     progress = read_progress(folder)
     master: dict[str, Tensor] = {}
@@ -58,5 +58,12 @@ def restore(folder: Path, optimizer: MasterAdamW) -> Progress:
             f"no weights for {missing[0]} and {len(missing) - 1} more",
             "use the model settings that the run began with",
         )
-    optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates)
+    try:
+        optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates)
+    except KeyError as error:
+        raise CheckpointError(
+            f"load the checkpoint {folder}",
+            f"its optimizer's state has no {error}: it is that of another optimizer",
+            "use the optimizer.type that the run began with",
+        ) from error
     return progress

@@ -16,9 +16,9 @@ from klimb.seeds import permutation, seed_of
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Correction, NoCorrection, Training, Truncate
-from klimb.training.optimizer import MasterAdamW
 from klimb.training.reference import Forward, measure
 from klimb.training.stopwatch import Stopwatch
+from klimb.training.updater import Updater
 
 
 class NonFinite(Exception):
@@ -38,7 +38,7 @@ class Learner:
     """Everything that turns a batch into an update."""
 
     policy: Forward
-    optimizer: MasterAdamW
+    optimizer: Updater
     objective: Objective
     selector: Selector
     settings: Training
