@@ -32,7 +32,7 @@ GOOD = {
 
 def test_a_setting_is_explained_with_kind_default_and_help() -> None:
     assert explain("optimizer.lr").splitlines() == [
-        "optimizer.lr",
+        "optimizer.lr (of type adamw, type schedule_free)",
         "  The learning rate after the warm-up.",
         "  value:   a number from 0 to 1",
         "  default: 1e-05",

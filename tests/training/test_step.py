@@ -18,8 +18,10 @@ from klimb.objectives.rpg import RPG
 from klimb.selection.every import Every
 from klimb.training.base import AdamW, Mask, Training, Truncate
 from klimb.training.optimizer import MasterAdamW
-from klimb.training.step import Learner, Passes, Tally, learn
+from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
+from klimb.training.tally import Tally
+from klimb.training.weighing import Passes
 from tests.training.toy import Bigram, groups
 
 OBJECTIVES: list[Objective] = [

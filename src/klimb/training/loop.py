@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +17,14 @@ from klimb.seeds import seed_of
 from klimb.sources.base import Experience
 from klimb.training import checkpoint, state
 from klimb.training.base import Checkpoints, Optimizer
+from klimb.training.keeping import Keeper
 from klimb.training.schedule import learning_rate
 from klimb.training.signals import StopFlag, stop_flag
 from klimb.training.state import Progress, SaveModel
-from klimb.training.step import Learner, Tally, learn
+from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.summary import summarise
+from klimb.training.tally import Tally
 from klimb.types import Group
 
 TIDY = 4
@@ -65,6 +67,8 @@ class Crew:
     """Told that the weights have changed."""
     tidy: Callable[[], None] = lambda: None
     """Gives free memory back to the system, now and then."""
+    keepers: Mapping[str, Keeper] = field(default_factory=dict)
+    """What else has a state that goes into every checkpoint, by the name of its file."""
 
 
 class _Stop(Exception):
@@ -145,7 +149,9 @@ def _save(crew: Crew, progress: Progress) -> None:
     with crew.watch.stage("save"):
         crew.rundir.sync()
         checkpoint.save(
-            folder, progress.step, lambda at: state.write(at, progress, crew.learner.optimizer, crew.save_model)
+            folder,
+            progress.step,
+            lambda at: state.write(at, progress, crew.learner.optimizer, crew.save_model, crew.keepers),
         )
         checkpoint.prune(folder, crew.checkpoints.keep)
 
@@ -155,7 +161,7 @@ def _diverged(crew: Crew, progress: Progress) -> Diverged:
     good, _ = checkpoint.newest(crew.rundir.checkpoints)
     where = "no checkpoint had been made"
     if good is not None:
-        back = state.restore(good, crew.learner.optimizer)
+        back = state.restore(good, crew.learner.optimizer, crew.keepers)
         crew.moved()
         crew.sampler.refresh()
         where = f"the weights are those of step {back.step} again ({good})"

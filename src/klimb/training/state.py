@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from klimb.errors import CheckpointError
+from klimb.training.keeping import Keeper
 from klimb.training.updater import Updater
 
 SaveModel = Callable[[Path, Mapping[str, Tensor]], None]
@@ -32,12 +34,17 @@ class Progress:
     """The content hash of the weights the run began with."""
 
 
-def write(folder: Path, progress: Progress, optimizer: Updater, save_model: SaveModel) -> None:
-    """Writes weights (a Hugging Face folder), moments and progress into a folder."""
+def write(
+    folder: Path,
+    progress: Progress,
+    optimizer: Updater,
+    save_model: SaveModel,
+    keepers: Mapping[str, Keeper] = MappingProxyType({}),
+) -> None:
+    """Writes weights (a Hugging Face folder), moments, progress, and a file for each keeper into a folder."""
     save_model(folder / "model", optimizer.master)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in optimizer.state().items()}, folder / "optimizer.safetensors"
-    )
+    for name, held in {"optimizer": optimizer.state(), **{name: one.state() for name, one in keepers.items()}}.items():
+        save_file({key: tensor.contiguous() for key, tensor in held.items()}, folder / f"{name}.safetensors")
     (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1, sort_keys=True))
 
 
@@ -46,8 +53,8 @@ def read_progress(folder: Path) -> Progress:
     return Progress(**json.loads((folder / "state.json").read_text()))
 
 
-def restore(folder: Path, optimizer: Updater) -> Progress:
-    """Puts a checkpoint's weights and moments back, in place, and returns its progress."""
+def restore(folder: Path, optimizer: Updater, keepers: Mapping[str, Keeper] = MappingProxyType({})) -> Progress:
+    """Puts a checkpoint's weights, moments and keepers back, in place, and returns its progress."""
     progress = read_progress(folder)
     master: dict[str, Tensor] = {}
     for path in sorted((folder / "model").glob("*.safetensors")):
@@ -66,4 +73,18 @@ def restore(folder: Path, optimizer: Updater) -> Progress:
             f"its optimizer's state has no {error}: it is that of another optimizer",
             "use the optimizer.type that the run began with",
         ) from error
+    for name, keeper in keepers.items():
+        _restore_keeper(folder, name, keeper)
     return progress
+
+
+def _restore_keeper(folder: Path, name: str, keeper: Keeper) -> None:
+    file = folder / f"{name}.safetensors"
+    try:
+        keeper.restore(load_file(file))
+    except (KeyError, FileNotFoundError) as error:
+        raise CheckpointError(
+            f"load the checkpoint {folder}",
+            f"{file.name} is missing" if isinstance(error, FileNotFoundError) else f"{file.name} has no {error}",
+            "use the settings that the run began with",
+        ) from error

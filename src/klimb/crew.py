@@ -1,0 +1,131 @@
+"""Opens all that the training loop works with, from a session: the learner, the source, the examiner, the keepers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from klimb.evaluation.accuracy import Exam, evaluate, gain_since
+from klimb.recipe import Recipe
+from klimb.rewards.scoring import name_of
+from klimb.rundir import RunDir
+from klimb.session import Session
+from klimb.sources.base import Supplies, Timer
+from klimb.tracking.hub import Tracking
+
+if TYPE_CHECKING:
+    from klimb.policy.policy import Policy
+    from klimb.training.loop import Crew
+    from klimb.training.updater import Updater
+    from klimb.types import Group
+
+
+def sources_of(recipe: Recipe) -> dict[str, str]:
+    """The type of each reward source, by its name."""
+    return {name_of(reward): reward.type for reward in recipe.rewards}
+
+
+def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
+    """Everything the loop works with."""
+    from klimb.policy.hardware import release_freed_pages
+    from klimb.training.loop import Crew
+    from klimb.training.step import Learner
+    from klimb.training.stopwatch import Stopwatch
+    from klimb.training.updater import at_average
+    from klimb.training.weighing import Passes
+
+    recipe, policy, watch = session.recipe, session.policy, Stopwatch()
+    version = Version(policy)
+
+    def moved() -> None:
+        version.moved()
+        if session.own is not session.sampler:
+            session.own.refresh()
+
+    def examined() -> None:
+        version.moved()
+        session.own.refresh()
+
+    learner = Learner(
+        policy,
+        optimizer,
+        recipe.objective,
+        recipe.selector,
+        recipe.training,
+        reference=_reference(recipe) if recipe.objective.refers else None,
+        passes=Passes(recipe.source.epochs, recipe.source.minibatches),
+        comparable=not recipe.sampling.transform.truncates,
+    )
+    return Crew(
+        rundir=rundir,
+        learner=learner,
+        experience=recipe.source.open(_supplies(session, version, watch.stage)),
+        sampler=session.sampler,
+        evaluate=at_average(optimizer, Examiner(session, version, rundir), examined),
+        save_model=policy.save,
+        schedule=recipe.optimizer,
+        checkpoints=recipe.checkpoints,
+        due=recipe.evaluation.due,
+        seed=recipe.seed,
+        log=log,
+        watch=watch,
+        moved=moved,
+        tidy=release_freed_pages,
+    )
+
+
+def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Supplies:
+    """What the source of experience works with; completions of another policy have no version that we know."""
+    recipe = session.recipe
+    return Supplies(
+        prompts=session.train,
+        sampler=session.sampler,
+        sampling=recipe.sampling,
+        score_all=session.score_all,
+        weights={name_of(reward): reward.weight for reward in recipe.rewards},
+        version=version if session.own is session.sampler else lambda: "",
+        seed=recipe.seed,
+        stage=stage,
+    )
+
+
+def _reference(recipe: Recipe) -> Policy:
+    """The initial policy, frozen."""
+    from klimb.policy.loading import load
+
+    policy = load(recipe.model, recipe.seed)
+    for parameter in policy.parameters():
+        parameter.requires_grad_(False)
+    return policy
+
+
+class Version:
+    """The content hash of the policy's weights, computed once for each state of them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self._known = policy, ""
+
+    def __call__(self) -> str:
+        """The version of the weights as they are."""
+        self._known = self._known or self._policy.version()
+        return self._known
+
+    def moved(self) -> None:
+        """The weights have changed."""
+        self._known = ""
+
+
+class Examiner:
+    """Asks the held-out problems."""
+
+    def __init__(self, session: Session, version: Version, rundir: RunDir) -> None:
+        self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
+        self._exam = Exam(session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed)
+
+    def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
+        """The metrics and the groups of the evaluation after `step`."""
+        session = self._session
+        found, groups = evaluate(self._exam, session.own, session.score_all, step, self._version())
+        start = self._rundir.evaluation(0)
+        gained = gain_since(start, groups, self._exam.settings.threshold) if step else {}
+        return found.metrics() | gained, groups

@@ -1,0 +1,56 @@
+"""What adds up over the parts of a batch: weighted sums, plain counts, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from klimb.batch import Terms
+
+
+@dataclass(slots=True)
+class Tally:
+    """What adds up over the parts of a batch."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    weight: float = 0.0
+    counts: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    steps: int = 0
+
+    def add(self, terms: Terms, weight: float) -> None:
+        """Adds one part's weighted sums."""
+        for name, value in {**terms.metrics, "loss": terms.loss.detach()}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.weight += weight
+
+    def count(self, name: str, value: float) -> None:
+        """Adds to a plain count."""
+        self.counts[name] = self.counts.get(name, 0.0) + value
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
+        loss = self.sums.pop("loss", 0.0)
+        out = {name: value / self.weight for name, value in self.sums.items()} if self.weight > 0 else {}
+        out["optim/skipped"] = float(len(self.skipped))
+        if self.norms:
+            out["loss"] = loss / len(self.norms)
+        out["tokens/trained"] = tokens = self.counts.get("tokens", 0.0)
+        if tokens:
+            out["policy/entropy"] = self.counts["entropy"] / tokens
+        if self.counts.get("gaps"):
+            out["policy/gap"] = self.counts["gap"] / self.counts["gaps"]
+            out["policy/gap_max"] = self.counts["gap_max"]
+        if self.norms:
+            out["optim/grad_norm"] = sum(self.norms) / len(self.norms)
+        return out
+
+    def merge(self, part: Tally) -> None:
+        """Takes over the sums of an optimizer step once its gradient is known to be finite."""
+        for name, value in part.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.weight += part.weight
+        largest = max(self.counts.get("gap_max", 0.0), part.counts.pop("gap_max", 0.0))
+        for name, value in part.counts.items():
+            self.count(name, value)
+        self.counts["gap_max"] = largest

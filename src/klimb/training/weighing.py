@@ -1,0 +1,63 @@
+"""How a batch is cut into optimizer steps, and what each of its tokens weighs in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from klimb import functional as F
+from klimb.batch import Batch, Outputs
+from klimb.errors import GenerationError
+from klimb.objectives.base import Objective
+from klimb.seeds import permutation, seed_of
+from klimb.selection.base import Selector
+from klimb.training.base import Correction, NoCorrection, Truncate
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How often, and in how many optimizer steps, each batch is learned from."""
+
+    epochs: int = 1
+    minibatches: int = 1
+
+
+def minibatches(batch: Batch, passes: Passes, seed: int) -> Iterator[Batch]:
+    """The batch `epochs` times, each time cut by prompts, in an order that depends on the seed only."""
+    if passes.minibatches == 1:
+        for _ in range(passes.epochs):
+            yield batch
+        return
+    for epoch in range(passes.epochs):
+        order = torch.from_numpy(permutation(seed_of("minibatch", seed), epoch, len(batch.prompts)))
+        for groups in order.tensor_split(passes.minibatches):
+            rows = torch.isin(batch.group, groups)
+            if bool(rows.any()):
+                yield batch.take(torch.nonzero(rows).flatten())
+
+
+def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
+    """The tokens that learn and their weights, over the whole optimizer step."""
+    batch = batch.replace(learn=selector.keep(batch))
+    return batch.replace(weight=objective.weighting(batch))
+
+
+def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bool) -> Batch:
+    """Weights times the importance of the trainer's old policy over the sampler's, as the settings say.
+
+    Raises GenerationError where that is asked for and the generator gave no log-probs of the same distribution.
+    """
+    if isinstance(correction, NoCorrection) or batch.weight is None:
+        return batch
+    if batch.sampler is None or not comparable:
+        raise GenerationError(
+            f"correct for the sampler by importance weights (training.correction.type={correction.type})",
+            "the generator gave no log-probs of the distribution that the policy is trained at",
+            "a generator that gives log-probs, sampling.temperature=1.0, or training.correction.type=none",
+        )
+    ratio = batch.old_or(now.logp) - batch.sampler
+    if isinstance(correction, Truncate):
+        return batch.replace(weight=batch.weight * F.importance.truncated(ratio, correction.cap))
+    return batch.replace(weight=batch.weight * F.importance.masked(ratio, correction.low, correction.high))
