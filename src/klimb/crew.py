@@ -71,6 +71,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
+        keepers={} if policy.critic is None else {"critic": policy.critic},
     )
 
 

@@ -31,6 +31,16 @@ class Objective(Settings):
         """Whether the log-probs of the initial policy are needed (`batch.ref`)."""
         return False
 
+    @property
+    def critic(self) -> bool:
+        """Whether a value head is needed: `batch.value` before the first pass, and `now.value` in the loss."""
+        return False
+
+    @property
+    def moves_trunk(self) -> bool:
+        """Whether the critic's loss moves the model too; else its value head reads detached hidden states."""
+        return True
+
     def advantage(self, batch: Batch) -> Batch:
         """The batch with `advantage[t]` filled, from `reward[r]` of scored rows only."""
         raise NotImplementedError
@@ -48,11 +58,11 @@ class Objective(Settings):
         raise NotImplementedError
 
 
-def given(batch: Batch, name: str) -> PerToken:
-    """A field of the batch that must have been filled by now. Raises ValueError where it was not."""
+def given(batch: Batch | Outputs, name: str) -> PerToken:
+    """A field of the batch (or outputs) that must have been filled by now. Raises ValueError where it was not."""
     value: PerToken | None = getattr(batch, name)
     if value is None:
-        raise ValueError(f"the batch has no `{name}`: it is filled before the loss is asked for")
+        raise ValueError(f"the {type(batch).__name__} has no `{name}`: it is filled before the loss is asked for")
     return value
 
 

@@ -45,6 +45,14 @@ class Custom(Objective):
     def refers(self) -> bool:
         return self._inner.refers
 
+    @property
+    def critic(self) -> bool:
+        return self._inner.critic
+
+    @property
+    def moves_trunk(self) -> bool:
+        return self._inner.moves_trunk
+
     def advantage(self, batch: Batch) -> Batch:
         return self._inner.advantage(batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,9 @@ from klimb.policy.packing import Packing
 from klimb.policy.sparing import sparing
 from klimb.policy.swaps import swap
 
+Read = Callable[[Tensor], None]
+"""Is given the last hidden states at the places that predict each completion token: (t, d), in compute precision."""
+
 
 class Path(Protocol):
     """A way to compute the log-probs and entropies of a batch."""
@@ -29,7 +33,7 @@ class Path(Protocol):
         """The way, in words."""
         ...
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
         """Log-prob (differentiable) and entropy (detached) of each completion token, float32."""
         ...
 
@@ -43,17 +47,23 @@ class Plain:
     keep_bytes: int = KEEP_BYTES
     name: str = "plain: one padded forward pass"
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
         tokens, mask, places = _padded(batch)
         if self.rule is None:
-            logits = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-            logits = logits.flatten(0, 1)[places].float() / batch.temperature
+            more = {} if read is None else {"output_hidden_states": True}
+            out = self.model(input_ids=tokens, attention_mask=mask, use_cache=False, **more)
+            if read is not None:
+                read(out.hidden_states[-1].flatten(0, 1)[places])
+            logits = out.logits.flatten(0, 1)[places].float() / batch.temperature
             logps = logits.log_softmax(-1)
             plain = logps.detach()
             entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
             return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
         hidden = self.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch, self.keep_bytes)
+        states = hidden.flatten(0, 1)[places]
+        if read is not None:
+            read(states)
+        return _head(self.model, self.rule, states, batch, self.keep_bytes)
 
 
 @dataclass(frozen=True)
@@ -68,14 +78,17 @@ class Packed:
     """Whether each layer is run again in the backward pass: then there is nothing else to spare."""
     name: str = "packed: prompts once, no padding, output layer in chunks"
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
         packing = Packing.of(batch)
         try:
             with nullcontext() if self.recomputes else sparing():
                 hidden = self.hidden(packing)
         except attention.DoesNotFit:
-            return self.fallback.token_logps(batch)
-        return _head(self.model, self.rule, hidden[packing.source], batch, self.keep_bytes)
+            return self.fallback.token_logps(batch, read)
+        states = hidden[packing.source]
+        if read is not None:
+            read(states)
+        return _head(self.model, self.rule, states, batch, self.keep_bytes)
 
     def hidden(self, packing: Packing) -> Tensor:
         """The last hidden states of a packed sequence: (n, d)."""

@@ -62,6 +62,22 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("policy/<name>", "none", "a further measure of the policy, named by its objective"),
     Metric("objective/kl_force", "none", "RPG: mean size of the KL term's pull on a token, beside its advantage"),
     Metric("objective/<name>", "none", "a further term of the objective"),
+    # critic
+    Metric(
+        "value/loss",
+        "reward^2",
+        "the critic's loss: half the squared, clipped distance from the returns",
+        "down",
+    ),
+    Metric(
+        "value/explained_variance",
+        "share",
+        "of the returns' variance, what the values known before the update explain; below 0 = worse than their mean",
+        "up",
+    ),
+    Metric("value/mean", "reward", "mean value that the critic gives to the states before the learning tokens"),
+    Metric("value/clip_share", "share", "learning tokens whose value loss was cut off by its clip"),
+    Metric("value/<name>", "none", "a further measure of the critic"),
     Metric("selection/<name>", "share", "what the token selector did"),
     # optimizer
     Metric("optim/lr", "rate", "learning rate of this step"),

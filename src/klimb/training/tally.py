@@ -17,6 +17,8 @@ class Tally:
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     steps: int = 0
+    facts: dict[str, float] = field(default_factory=dict)
+    """What is known of the whole batch before it is cut, and so does not add up."""
 
     def add(self, terms: Terms, weight: float) -> None:
         """Adds one part's weighted sums."""
@@ -32,6 +34,7 @@ class Tally:
         """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
         loss = self.sums.pop("loss", 0.0)
         out = {name: value / self.weight for name, value in self.sums.items()} if self.weight > 0 else {}
+        out |= self.facts
         out["optim/skipped"] = float(len(self.skipped))
         if self.norms:
             out["loss"] = loss / len(self.norms)
