@@ -14,6 +14,7 @@ from klimb.objectives import (
     DAPO,
     GRPO,
     GSPO,
+    PPO,
     RPG,
     AnyObjective,
     DrGRPO,
@@ -27,6 +28,8 @@ from tests.objectives.kit import batch, changed
 
 PAPERS = [
     (Reinforce(), {"baseline": "group", "level": "token"}),
+    (PPO(), {"eps_low": 0.2, "eps_high": 0.2, "gamma": 1.0, "lam": 0.95, "whiten": True, "value_weight": 0.1,
+             "value_clip": 0.2, "trunk": True}),
     (GRPO(), {"eps_low": 0.2, "eps_high": 0.2, "beta": 0.0}),
     (DrGRPO(length=3), {"length": 3, "eps_low": 0.2, "eps_high": 0.2}),
     (DAPO(), {"eps_low": 0.2, "eps_high": 0.28, "length": 1024, "buffer": 0, "penalty": 1.0}),
@@ -37,7 +40,7 @@ PAPERS = [
     (RPG(), {"eps_low": 0.2, "eps_high": 0.28, "c": 10.0, "beta": 1e-4, "divergence": "urkl", "form": "reinforce",
              "reference": "old", "clip": "rpg", "level": "token"}),
 ]  # fmt: skip
-LOWEST = {
+LOWEST: dict[str, float] = {
     "eps_low": 0.0,
     "eps_high": 0.0,
     "c": 1.0,
@@ -46,8 +49,12 @@ LOWEST = {
     "length": 0,
     "buffer": -1,
     "penalty": -1e-9,
+    "gamma": -1e-9,
+    "lam": -1e-9,
+    "value_weight": 0.0,
+    "value_clip": 0.0,
 }
-ALLOWED = {
+ALLOWED: dict[str, float | None] = {
     "eps_low": 1.0,
     "eps_high": 1e-9,
     "c": 1.001,
@@ -56,6 +63,10 @@ ALLOWED = {
     "length": 1,
     "buffer": 0,
     "penalty": 0.0,
+    "gamma": 0.0,
+    "lam": 0.0,
+    "value_weight": 1e-9,
+    "value_clip": None,
 }
 
 
