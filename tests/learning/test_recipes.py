@@ -11,7 +11,7 @@ import torch
 import klimb
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-rpg", "tiny-schedule-free"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-rpg", "tiny-schedule-free", "tiny-ppo"])
 def test_a_tiny_recipe_raises_its_reward_and_leaves_a_complete_run(name: str, root: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     started = time.process_time()

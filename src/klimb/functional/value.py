@@ -28,7 +28,7 @@ def at_last(reward: PerRow, learn: TokenMask, row: TokenRows) -> PerToken:
 def gae(
     reward: PerToken, value: PerToken, learn: TokenMask, row: TokenRows, rows: int, gamma: float, lam: float
 ) -> PerToken:
-    """A_t = sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t (1506.02438, Eq. 11, 12, 16).
+    """A_t = sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t (1506.02438, Section 3, Eq. 16).
 
     Exact, from the last token of each row to its first, all rows at once, in float64; zero at masked tokens. V is zero
     after a row's last learning token: an answer is a whole episode, also where the length limit ended it.

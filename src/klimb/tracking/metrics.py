@@ -109,7 +109,7 @@ GLOSSARY: tuple[Metric, ...] = (
     # time and memory
     Metric("time/sample", "seconds", "sampling completions", "down"),
     Metric("time/score", "seconds", "scoring completions", "down"),
-    Metric("time/reference", "seconds", "log-probs of the initial policy", "down"),
+    Metric("time/reference", "seconds", "log-probs of the initial policy; old log-probs and values", "down"),
     Metric("time/train", "seconds", "forward and backward passes", "down"),
     Metric("time/optimize", "seconds", "the optimizer's update", "down"),
     Metric("time/sync", "seconds", "giving the new weights to the sampler", "down"),
