@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from klimb.bandits import UCB1, AnyBandit, Bandit, EpsilonGreedy, Exp3, Fixed, LinUCB, Random, RoundRobin, Thompson
-from klimb.bandits.base import Scorer, chooser, forgive, owe
+from klimb.bandits.base import Scorer, chooser, forgive, owe, repaid
 from klimb.bandits.state import State
 from klimb.errors import KlimbError
 
@@ -136,6 +136,17 @@ def test_warm_up_chooses_every_arm_first_in_an_order_that_is_drawn(bandit: Score
     assert len(orders) > 5
 
 
+@pytest.mark.parametrize("bandit", [RoundRobin(), LinUCB(), EpsilonGreedy()], ids=lambda bandit: bandit.type)
+def test_an_arm_that_never_brings_a_gain_does_not_hold_up_the_others(bandit: Bandit) -> None:
+    state, chosen = bandit.begin(3, 2), []
+    for step in range(30):
+        chosen.append(bandit.choose(state, CONTEXT, chooser(0, step)))
+        dead = chosen[-1] == 0
+        state = forgive(state, 0) if dead else bandit.update(state, chosen[-1], 0.5, CONTEXT)
+    assert 1 <= chosen.count(0) <= 20 and {1, 2} <= set(chosen)
+    assert state.pulls[0] == 0 and state.count.sum() == 30
+
+
 def test_without_warm_up_equal_scores_are_told_apart_by_chance() -> None:
     bandit = LinUCB(warm_up=0)
     counts = drawn(bandit, bandit.begin(3, 2))
@@ -156,8 +167,8 @@ def test_an_owed_choice_stays_owed_until_it_is_forgiven() -> None:
     bandit = UCB1()
     state = owe(owe(bandit.begin(2), 0), 1)
     assert bandit.update(state, 0, 1.0, CONTEXT).owed.tolist() == [1.0, 1.0]
-    assert forgive(state, 1).owed.tolist() == [1.0, 0.0]
-    assert forgive(forgive(state, 1), 1).owed.tolist() == [1.0, 0.0]
+    assert forgive(state, 1).owed.tolist() == repaid(state, 1).owed.tolist() == [1.0, 0.0]
+    assert repaid(repaid(state, 1), 1).owed.tolist() == [1.0, 0.0]
     assert state.owed.tolist() == [1.0, 1.0]
 
 

@@ -34,11 +34,13 @@ class Bandit(Settings):
         """The state after `arm` has brought `gain` in this context.
 
         `chance`: for a gain that comes late, what `chance` said when the arm was chosen. A gain that is not finite is
-        refused with KlimbError: what has no gain is not learned from.
+        refused with KlimbError: what has no gain is forgiven, not learned from.
         """
         check_arm(state, arm)
         if not np.isfinite(gain):
-            raise KlimbError(f"a finite gain for arm {arm}", f"{gain}", "no update where a choice has no gain")
+            raise KlimbError(
+                f"a finite gain for arm {arm}", f"{gain}", "forgive(state, arm) where a choice has no gain"
+            )
         gain = float(np.clip(gain, -LIMIT, LIMIT))
         state = self.learn(state, arm, gain, context, self.chance(state, arm) if chance is None else chance)
         one = at(state, arm)
@@ -97,10 +99,15 @@ def owe(state: State, arm: int) -> State:
     return replace(state, owed=state.owed + at(state, arm))
 
 
-def forgive(state: State, arm: int) -> State:
-    """Strikes out one owed choice of this arm, if there is one: its gain has come, or never will."""
+def repaid(state: State, arm: int) -> State:
+    """Strikes out one owed choice of this arm, if there is one: its gain has come."""
     check_arm(state, arm)
     return replace(state, owed=np.maximum(state.owed - at(state, arm), 0.0))
+
+
+def forgive(state: State, arm: int) -> State:
+    """Ends a choice that will never have a gain: nothing is learned, but warm-up and turns go on to other arms."""
+    return replace(repaid(state, arm), count=state.count + at(state, arm))
 
 
 def best(scores: Vector, rng: np.random.Generator) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from klimb.bandits.base import Bandit, forgive, owe
+from klimb.bandits.base import Bandit, forgive, owe, repaid
 from klimb.bandits.state import Matrix, State, Vector
 from klimb.errors import KlimbError
 
@@ -51,7 +51,7 @@ def settle(bandit: Bandit, state: State, owed: Owed, ticket: int, gain: float | 
     found, left = int(np.argmax(owed.ticket == ticket)), owed.ticket != ticket
     arm = int(owed.arm[found])
     shorter = Owed(owed.ticket[left], owed.arm[left], owed.chance[left], owed.context[left])
-    state = forgive(state, arm)
-    if gain is not None:
-        state = bandit.update(state, arm, gain, owed.context[found], float(owed.chance[found]))
-    return state, shorter
+    if gain is None:
+        return forgive(state, arm), shorter
+    state = repaid(state, arm)
+    return bandit.update(state, arm, gain, owed.context[found], float(owed.chance[found])), shorter

@@ -24,10 +24,10 @@ FORGOTTEN = 1e-12
 class State:
     """One record for every bandit; what a method does not use stays at zero, or has dimension zero.
 
-    K arms, d numbers in a context. `count[K]`: gains seen. `owed[K]`: choices whose gain is not in yet. `pulls[K]`,
-    `total[K]`: gains seen and their sum, both fading by the discount. `log_weight[K]`: Exp3. The linear ones:
-    `gram[K, d, d]` (the papers' A), `moment[K, d]` (b), `inverse[K, d, d]` of `gram`, `stale[K]`: updates since it was
-    solved afresh.
+    K arms, d numbers in a context. `count[K]`: choices that are over. `owed[K]`: those whose gain is not in yet.
+    `pulls[K]`, `total[K]`: gains seen and their sum, both fading by the discount. `log_weight[K]`: Exp3. The linear
+    ones: `gram[K, d, d]` (the papers' A), `moment[K, d]` (b), `inverse[K, d, d]` of `gram`, `stale[K]`: updates since
+    it was solved afresh.
     """
 
     count: Vector
