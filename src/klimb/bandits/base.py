@@ -14,7 +14,7 @@ from klimb.errors import KlimbError
 from klimb.seeds import seed_of
 
 LIMIT = 1e6
-"""A gain beyond this, on either side, counts as this much; a context with a greater norm is refused."""
+"""A gain beyond this, on either side, counts as this much; a context with a number beyond it is refused."""
 
 
 class Bandit(Settings):

@@ -30,9 +30,7 @@ def nothing_owed(dimension: int) -> Owed:
 def lend(bandit: Bandit, state: State, owed: Owed, ticket: int, arm: int, context: Vector) -> tuple[State, Owed]:
     """Opens a choice under a ticket. Raises KlimbError where that ticket is open already."""
     if ticket in owed.ticket:
-        raise KlimbError(
-            f"a new choice with ticket {ticket}", "one with that ticket is open", "settle or cancel it first"
-        )
+        raise KlimbError(f"a new choice with ticket {ticket}", "one with that ticket is open", "settle it first")
     longer = Owed(
         np.append(owed.ticket, np.int64(ticket)),
         np.append(owed.arm, np.int64(arm)),

@@ -96,4 +96,4 @@ def check_context(state: State, context: Vector) -> None:
         )
     largest = float(np.max(np.abs(context)))
     if not largest <= LIMIT:
-        raise KlimbError("a finite context", f"a number of size {largest:g}", "normalised(context)")
+        raise KlimbError(f"a finite context within {LIMIT:g}", f"a number of size {largest:g}", "normalised(context)")
