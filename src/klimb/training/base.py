@@ -94,7 +94,7 @@ class Training(Settings):
 
     steps: Annotated[int, Field(ge=1)] = 100
     """How many batches are sampled and learned from."""
-    micro_tokens: Annotated[int, Field(ge=16)] = 640
+    micro_tokens: Annotated[int, Field(ge=16)] = 512
     """The most tokens (prompts once, completions) in one forward and backward pass. A choice of memory (0.8 MB a token
     for a 135M model); the result is the same but for rounding."""
     correction: Correction = NoCorrection()
