@@ -39,6 +39,7 @@ class Batch:
     `prompts[g]` holds the prompt's token ids. `learn[t]` is False where no gradient may flow (a failed score, a
     filtered row). `reward[r]` is zero and meaningless where `scored[r]` is False. `sampler[t]` is the sampler's own
     log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
+    `carried` holds numbers that the objective wants carried from step to step, by name.
     """
 
     tokens: TokenIds
@@ -56,6 +57,7 @@ class Batch:
     old: PerToken | None = None
     ref: PerToken | None = None
     weight: PerToken | None = None
+    carried: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:

@@ -28,6 +28,7 @@ def sources_of(recipe: Recipe) -> dict[str, str]:
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
     """Everything the loop works with."""
     from klimb.policy.hardware import release_freed_pages
+    from klimb.training.carrying import open_carriers
     from klimb.training.loop import Crew
     from klimb.training.step import Learner
     from klimb.training.stopwatch import Stopwatch
@@ -46,15 +47,20 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         version.moved()
         session.own.refresh()
 
+    reference = _reference(recipe) if recipe.objective.refers else None
+    carriers = open_carriers(
+        recipe.objective.carried, policy.named_parameters, reference.named_parameters if reference else None
+    )
     learner = Learner(
         policy,
         optimizer,
         recipe.objective,
         recipe.selector,
         recipe.training,
-        reference=_reference(recipe) if recipe.objective.refers else None,
+        reference=reference,
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
         comparable=not recipe.sampling.transform.truncates,
+        carriers=carriers,
     )
     return Crew(
         rundir=rundir,
@@ -71,6 +77,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
+        keepers=carriers,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Training
+from klimb.training.carrying import Carrier
 from klimb.training.reference import Forward, measure
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
@@ -37,6 +38,8 @@ class Learner:
     passes: Passes = field(default_factory=Passes)
     comparable: bool = True
     """Whether sampler log-probs are of the same distribution as the policy's (no top-p, no top-k)."""
+    carriers: Mapping[str, Carrier] = field(default_factory=dict)
+    """What the objective wants carried from step to step."""
 
 
 def learn(
@@ -64,23 +67,29 @@ def learn(
         with watch.stage("optimize"):
             learner.optimizer.step(lr, norm)
         tally.norms.append(norm)
+    for carrier in learner.carriers.values():
+        tally.told |= carrier.observe(batch, tally.mean("policy/kl_ref"))
     return tally
 
 
 def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> Batch:
     """Fills what the objective needs before the first pass: reference and old log-probs, advantages."""
     _check("reward", batch.reward)
+    numbers = {name: value for carrier in learner.carriers.values() for name, value in carrier.numbers().items()}
+    batch = batch.replace(carried=numbers)
     if learner.objective.refers:
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    batch = learner.objective.advantage(batch)
-    if learner.passes.epochs * learner.passes.minibatches > 1:
+    if learner.objective.reads_old or learner.passes.epochs * learner.passes.minibatches > 1:
         with watch.stage("reference"):
             batch = batch.replace(old=measure(learner.policy, batch, tokens))
-    for name in ("sampler", "old", "ref", "advantage"):
+    for name in ("sampler", "old", "ref"):
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
+    batch = learner.objective.advantage(batch)
+    if batch.advantage is not None:
+        _check("advantage", batch.advantage)
     return batch
 
 

@@ -17,6 +17,8 @@ class Tally:
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     steps: int = 0
+    told: dict[str, float] = field(default_factory=dict)
+    """Metrics of what is carried from step to step."""
 
     def add(self, terms: Terms, weight: float) -> None:
         """Adds one part's weighted sums."""
@@ -27,6 +29,10 @@ class Tally:
     def count(self, name: str, value: float) -> None:
         """Adds to a plain count."""
         self.counts[name] = self.counts.get(name, 0.0) + value
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a weighted sum; None where it was not made."""
+        return self.sums[name] / self.weight if name in self.sums and self.weight > 0 else None
 
     def metrics(self) -> dict[str, float]:
         """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
@@ -41,6 +47,7 @@ class Tally:
         if self.counts.get("gaps"):
             out["policy/gap"] = self.counts["gap"] / self.counts["gaps"]
             out["policy/gap_max"] = self.counts["gap_max"]
+        out |= self.told
         if self.norms:
             out["optim/grad_norm"] = sum(self.norms) / len(self.norms)
         return out
