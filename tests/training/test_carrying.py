@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from klimb.batch import Batch
+from klimb.batch import Batch, Outputs
 from klimb.objectives import GRPO, RLOO, Objective, Reinforce
 from klimb.objectives.carried import Carried, Control, Refresh
 from klimb.objectives.penalty import KL
@@ -161,7 +161,7 @@ def test_the_samplers_weights_may_be_of_tokens_or_of_whole_answers(level: str) -
     batch = BATCH.replace(weight=torch.ones(count), sampler=sampler, old=sampler + gap)
     whole = torch.stack([gap[BATCH.row == row].sum() for row in BATCH.row.tolist()])
     of = {"token": gap, "sequence": whole, "geometric": whole / BATCH.lengths[BATCH.row]}[level].exp()
-    now: Any = None
+    now = Outputs(sampler, sampler)
     cut = corrected(batch, now, Truncate(cap=1.5, level=level), True)  # type: ignore[arg-type]
     kept = corrected(batch, now, Mask(low=0.5, high=2.0, level=level), True)  # type: ignore[arg-type]
     assert cut.weight is not None and kept.weight is not None

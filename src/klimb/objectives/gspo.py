@@ -20,7 +20,7 @@ class GSPO(Penalised):
 
     Every token of a row shares s_i, and its gradient is s_i A / |o| grad log pi. The ratio is no unbiased weight of the
     sequence, and its clip is of the size of 1e-4: token-level bounds do not carry over. The paper has no KL; one in the
-    loss is of tokens, and weighted by the tokens' own ratios.
+    loss is of tokens, and `kl.weighted` weighs it by their own ratios.
     """
 
     type: Literal["gspo"] = "gspo"
