@@ -44,6 +44,7 @@ class Batch:
     filtered row). `reward[r]` is zero and meaningless where `scored[r]` is False. `sampler[t]` is the sampler's own
     log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
     `value` is the critic's before the first pass, `returns` what it is fitted to; None where there is no critic.
+    `carried` holds numbers that the objective wants carried from step to step, by name.
     """
 
     tokens: TokenIds
@@ -63,6 +64,7 @@ class Batch:
     weight: PerToken | None = None
     value: PerToken | None = None
     returns: PerToken | None = None
+    carried: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:

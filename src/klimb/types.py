@@ -127,6 +127,11 @@ class Group:
     transform: Transform = field(default_factory=Transform)
     version: str = ""
 
+    @property
+    def degenerate(self) -> bool:
+        """Whether its scored completions (if any) all got the same reward, so that comparing them says nothing."""
+        return len({rollout.reward for rollout in self.rollouts if rollout.reward is not None}) < 2
+
 
 @dataclass(frozen=True, slots=True)
 class Preference:

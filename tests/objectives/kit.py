@@ -17,15 +17,17 @@ from klimb.objectives import (
     RLOO,
     RPG,
     DrGRPO,
+    GSPOToken,
     Objective,
     Reinforce,
     ReinforcePP,
     ReinforcePPBaseline,
 )
+from klimb.objectives.penalty import KL
 
 FORMS = [
     RPG(divergence=divergence, form=form)  # type: ignore[arg-type]
-    for divergence in ("fkl", "rkl", "ufkl", "urkl")
+    for divergence in ("fkl", "rkl", "ufkl", "urkl", "jeffreys")
     for form in ("differentiable", "reinforce")
 ]
 
@@ -33,6 +35,26 @@ FORMS = [
 def changed(objective: Objective, **settings: Any) -> Any:
     """The same objective with other settings, checked again."""
     return type(objective).model_validate(objective.model_dump() | settings)
+
+
+CLIPS: list[tuple[str, str, str]] = [
+    (form, clip, kl)
+    for form in ("differentiable", "reinforce")
+    for clip in ("rpg", "dual", "cispo")
+    for kl in ("inside", "outside")
+    if (form, clip, kl) != ("differentiable", "cispo", "inside")
+]
+"""What an RPG loss may be made of, where it has a clip."""
+
+REWARD = KL(where="reward", estimator="k1")
+WAYS = {"loss": ("none", "attached", "detached"), "reward": ("none",)}
+PENALTIES = [
+    {"where": where, "estimator": estimator, "weighted": weighted}
+    for where, weights in WAYS.items()
+    for weighted in weights
+    for estimator in ("k1", "k2", "k3")
+]
+"""Every way in which a KL may enter."""
 
 
 EVERY: list[Objective] = [
@@ -48,6 +70,22 @@ EVERY: list[Objective] = [
     CISPO(cap=1.5),
     ReinforcePP(),
     ReinforcePPBaseline(beta=0.1),
+    GSPOToken(eps_low=0.1, eps_high=0.1),
+    Reinforce(baseline="moving"),
+    RLOO(beta=0.1),
+    ReinforcePP(beta=0.1),
+    GSPOToken(beta=0.1, kl=REWARD, eps_low=0.1, eps_high=0.1),
+    DAPO(beta=0.1, kl=REWARD),
+    ReinforcePPBaseline(beta=0.1, kl=REWARD),
+    DrGRPO(length=7, beta=0.1),
+    CISPO(cap=1.5, beta=0.1),
+    GSPO(eps_low=0.1, eps_high=0.1, beta=0.1),
+    *(Reinforce(level="sequence", beta=0.1, kl=kl) for kl in PENALTIES[1::4]),  # type: ignore[arg-type]
+    *(GRPO(beta=0.1, kl=kl) for kl in PENALTIES),  # type: ignore[arg-type]
+    *(
+        changed(FORMS[i % len(FORMS)], form=form, clip=clip, kl=kl, cap=1.5, beta=0.3, reference="initial")
+        for i, (form, clip, kl) in enumerate(CLIPS)
+    ),
     *FORMS,
     *(changed(form, reference="initial", beta=0.05) for form in FORMS),
     *(changed(form, level="sequence", clip="none", beta=0.5) for form in FORMS),
@@ -62,9 +100,7 @@ def named(objective: Objective) -> str:
 
 def without_clip(objective: Objective) -> Objective:
     """The same objective with bounds that nothing reaches."""
-    if isinstance(objective, RPG):
-        return changed(objective, clip="none")  # type: ignore[no-any-return]
-    wide = {"eps_low": 1.0, "eps_high": 1e9, "cap": 1e9}
+    wide = {"eps_low": 1.0, "eps_high": 1e9, "cap": 1e9, "c": 1e9}
     return changed(objective, **{name: wide[name] for name in wide if name in type(objective).model_fields})  # type: ignore[no-any-return]
 
 

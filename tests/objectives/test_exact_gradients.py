@@ -30,7 +30,7 @@ def exact(policy: Enumerable, here: dict[str, Any], divergence: str, beta: float
     theta = here["theta"].clone().requires_grad_()
     logp, ref = policy.whole(policy.logp(theta)), policy.whole(ref)
     forward, reverse = (ref.exp() * (ref - logp)).sum(), (logp.exp() * (logp - ref)).sum()
-    kl = forward if divergence.endswith("fkl") else reverse
+    kl = {"f": forward, "r": reverse, "j": forward + reverse}[divergence.removeprefix("u")[0]]
     (gradient,) = torch.autograd.grad((logp.exp() * here["reward"]).sum() - beta * kl, theta)
     return gradient
 

@@ -7,9 +7,31 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from klimb.functional import advantage, clip, divergence, entropy, importance, logprobs, segments, value, weighting
+    from klimb.functional import (
+        advantage,
+        clip,
+        divergence,
+        entropy,
+        importance,
+        logprobs,
+        moving,
+        segments,
+        value,
+        weighting,
+    )
 
-__all__ = ["advantage", "clip", "divergence", "entropy", "importance", "logprobs", "segments", "value", "weighting"]
+__all__ = [
+    "advantage",
+    "clip",
+    "divergence",
+    "entropy",
+    "importance",
+    "logprobs",
+    "moving",
+    "segments",
+    "value",
+    "weighting",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

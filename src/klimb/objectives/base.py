@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from klimb import functional as F
 from klimb.config import Settings
+from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 class Objective(Settings):
     """A policy objective. Minimise `loss`; everything it returns is a sum weighted by `batch.weight`."""
+
+    allow_bias: bool = False
+    """Accepts combinations whose gradient is known not to be that of what they are meant to climb."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -28,7 +32,7 @@ class Objective(Settings):
 
     @property
     def refers(self) -> bool:
-        """Whether the log-probs of the initial policy are needed (`batch.ref`)."""
+        """Whether the log-probs of a reference policy are needed (`batch.ref`)."""
         return False
 
     @property
@@ -40,6 +44,16 @@ class Objective(Settings):
     def moves_trunk(self) -> bool:
         """Whether the critic's loss moves the model too; else its value head reads detached hidden states."""
         return True
+
+    @property
+    def reads_old(self) -> bool:
+        """Whether `advantage` needs the log-probs of the policy that sampled (`batch.old`)."""
+        return False
+
+    @property
+    def carried(self) -> Carried:
+        """What is carried from step to step; its numbers are given back in `batch.carried`."""
+        return Carried()
 
     def advantage(self, batch: Batch) -> Batch:
         """The batch with `advantage[t]` filled, from `reward[r]` of scored rows only."""

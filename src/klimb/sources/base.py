@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -35,6 +35,10 @@ class Experience(Protocol):
 
     def groups(self, step: int) -> list[Group]:
         """The groups of optimizer step `step`: a pure function of the step, the seed and the policy's weights."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """What is to be told of how the last groups came about."""
         ...
 
 

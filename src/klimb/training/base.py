@@ -11,6 +11,7 @@ from klimb.config import Settings
 from klimb.errors import KlimbError
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Level = Literal["token", "sequence", "geometric"]
 
 
 class Optimizer(Settings):
@@ -74,6 +75,8 @@ class Truncate(Settings):
     type: Literal["truncate"] = "truncate"
     cap: Annotated[float, Field(ge=1.0)] = 2.0
     """The largest weight."""
+    level: Level = "token"
+    """What the ratio is of: one token, the whole answer (product), or the answer's geometric mean."""
 
 
 class Mask(Settings):
@@ -84,6 +87,8 @@ class Mask(Settings):
     """Tokens whose weight is below this do not learn."""
     high: Annotated[float, Field(ge=1.0)] = 2.0
     """Tokens whose weight is above this do not learn."""
+    level: Level = "token"
+    """What the ratio is of: one token, the whole answer (product), or the answer's geometric mean."""
 
 
 Correction = Annotated[NoCorrection | Truncate | Mask, Field(discriminator="type")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Training
+from klimb.training.carrying import Carrier
 from klimb.training.reference import Forward, measure, measure_both
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
@@ -39,6 +40,8 @@ class Learner:
     passes: Passes = field(default_factory=Passes)
     comparable: bool = True
     """Whether sampler log-probs are of the same distribution as the policy's (no top-p, no top-k)."""
+    carriers: Mapping[str, Carrier] = field(default_factory=dict)
+    """What the objective wants carried from step to step."""
 
 
 def learn(
@@ -67,6 +70,8 @@ def learn(
         with watch.stage("optimize"):
             learner.optimizer.step(lr, norm)
         tally.norms.append(norm)
+    for carrier in learner.carriers.values():
+        tally.facts |= carrier.observe(batch, tally.mean("policy/kl_ref"))
     return tally
 
 
@@ -76,17 +81,22 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     A critic's values are needed before the first loss, so it costs a forward pass even where old = now.
     """
     _check("reward", batch.reward)
+    numbers = {name: value for carrier in learner.carriers.values() for name, value in carrier.numbers().items()}
+    batch = batch.replace(carried=numbers)
     if learner.objective.refers:
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    several = learner.passes.epochs * learner.passes.minibatches > 1
+    several = learner.objective.reads_old or learner.passes.epochs * learner.passes.minibatches > 1
     if several or learner.objective.critic:
         with watch.stage("reference"):
             old, value = measure_both(learner.policy, batch, tokens)
         batch = batch.replace(old=old if several else None, value=value)
+    for name in ("sampler", "old", "ref", "value"):
+        if (value := getattr(batch, name)) is not None:
+            _check(name, value)
     batch = learner.objective.advantage(batch)
-    for name in ("sampler", "old", "ref", "value", "advantage", "returns"):
+    for name in ("advantage", "returns"):
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
     return batch
