@@ -51,3 +51,13 @@ def sum_over_row(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) 
 def mean_over_row(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) -> PerToken:
     """The mean over the learning tokens of the token's own row, given back to each token. Differentiable."""
     return mean_by(values, learn, row, rows)[row]
+
+
+def running_sum(values: PerToken, row: TokenRows, rows: int) -> PerToken:
+    """The sum from the row's first token up to this one; rows in order, each in one piece. Differentiable.
+
+    Summed in float64: what stands before the row is added and taken off again.
+    """
+    wide = values.to(torch.float64)
+    total = sum_by(wide, row, rows)
+    return (wide.cumsum(0) - (total.cumsum(0) - total)[row]).to(values.dtype)
