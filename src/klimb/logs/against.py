@@ -38,7 +38,8 @@ class Band:
 class Compared:
     """What a policy makes of a sample of the rows that have log-probs; in nats.
 
-    `effective` counts rows by the ratio of the whole completion. `kl` is an estimate of KL(behaviour || policy) a
+    `effective` counts rows by the ratio of the whole completion; `mass` is the mean of these ratios, 1 where the logs
+    cover what the policy says, and near 0 where its answers are others. `kl` estimates KL(behaviour || policy) of a
     completion, with its 95 % interval. `outside`: the share of tokens whose ratio lies outside [0.8, 1.2].
     `value` and `weighted` are the policy's reward by ordinary and weighted importance sampling, with intervals.
     """
@@ -47,6 +48,7 @@ class Compared:
     skipped: int
     tokens: int
     effective: float
+    mass: float
     bands: tuple[Band, ...]
     outside: float
     below: float
@@ -89,7 +91,9 @@ def compare(policy: Policy, logs: Path, most: int, total: int) -> Compared | Non
     fit = [one for one in rows if _fits(one, vocabulary, policy.context)]
     if rows and not fit:
         raise DataError(
-            f"{logs} beside this policy", "token ids or lengths that it does not have", "the policy's own logs"
+            f"{logs} beside this policy",
+            "token ids or lengths that it does not have",
+            "a policy with the tokenizer of the logs",
         )
     if not fit:
         return None
@@ -127,6 +131,7 @@ def _compared(gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], sk
         skipped=skipped,
         tokens=len(gaps),
         effective=float(F.offpolicy.effective_size(whole)),
+        mass=float(F.importance.ratio(whole).mean()),
         bands=tuple(_bands(whole, lengths)),
         outside=float(((ratio < LOW) | (ratio > HIGH)).double().mean()),
         below=float((ratio < LOW).double().mean()),

@@ -11,6 +11,9 @@ ENOUGH = 100
 SHARE = 0.1
 """The share of rows, effective or with log-probs, below which importance weights are not believable."""
 
+MASS = 0.5
+"""How far the mean ratio may be from 1, as a factor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -42,7 +45,9 @@ def _weighted(facts: Mapping[str, Any]) -> Judgement:
         whole = share * facts["with_logps"]
         if share < SHARE or whole < ENOUGH:
             lacks.append(f"{against['rows']:,} rows count as {against['effective']:.1f}, {100 * share:.1f} %")
-        elif not lacks:
+        if not MASS <= against["mass"] <= 1 / MASS:
+            lacks.append(f"the ratios have mean {against['mass']:.3g}; 1 says that the logs cover the policy's answers")
+        if not lacks:
             return Judgement(wants, True, f"{against['rows']:,} rows count as {against['effective']:.1f}" + _but(facts))
     return Judgement(wants, False, "; ".join(lacks) + _but(facts))
 

@@ -17,56 +17,43 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
 
 def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each fact with its name, in words."""
-    p = facts["prompts"]
-    yield "rows", f"{facts['rows']:,} in {facts['groups']:,} groups, by {facts['versions']:,} versions of a policy"
-    yield (
-        "prompts",
-        f"{p['different']:,} different; {p['several_ids']:,} stand under several ids; {p['alone']:,} once only",
-    )
-    yield (
-        "success",
-        (
-            f"of the prompts {p['never']:,} never, {p['always']:,} always, {p['mixed']:,} mixed, {p['unscored']:,} unscored; "
-            f"{p['differing']:,} have answers with different rewards"
-        ),
-    )
+    f, p = _words(facts), _words(facts["prompts"])
+    yield "rows", f"{f['rows']} in {f['groups']} groups, by {f['versions']} versions of a policy"
+    yield "prompts", f"{p['different']} different; {p['several_ids']} stand under several ids; {p['alone']} once only"
+    tries = f"{p['never']} never, {p['always']} always, {p['mixed']} mixed, {p['unscored']} unscored"
+    yield "success", f"of the prompts {tries}; {p['differing']} have answers with different rewards"
     if facts["reward"]:
-        yield "reward", f"{facts['scored']:,} rows: {_spread(facts['reward'])}"
+        yield "reward", f"{f['scored']} rows: {_spread(facts['reward'])}"
     for name, source in facts["sources"].items():
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(source["outcomes"].items()))
         yield f"score {name}"[:40], outcomes + (f": {_spread(source['values'])}" if source["values"] else "")
-    yield (
-        "length",
-        f"{_spread(facts['length'])} tokens; {facts['truncated']:,} rows cut off; {facts['untokenised']:,} without tokens",
-    )
+    cut = f"{f['truncated']} rows cut off; {f['untokenised']} without tokens"
+    yield "length", f"{_spread(facts['length'])} tokens; {cut}"
     mean = "" if facts["mean_logp"] is None else f"; mean {facts['mean_logp']:.3f} nats a token"
     missing = facts["rows"] - facts["with_logps"]
-    yield "log-probs", f"{facts['logged']:,} logged, {facts['estimated']:,} estimated, {missing:,} missing{mean}"
+    yield "log-probs", f"{f['logged']} logged, {f['estimated']} estimated, {missing:,} missing{mean}"
     if facts["cut_support"]:
-        yield "cut off", f"{facts['cut_support']:,} rows were drawn with top_p or top_k"
+        yield "support", f"{f['cut_support']} rows were drawn with top_p or top_k"
     if facts["policy"]:
         yield from _policy(facts["policy"])
+
+
+def _words(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{value:,}" for name, value in facts.items() if isinstance(value, int)}
 
 
 def _policy(p: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     skipped = f"; {p['skipped']:,} that it cannot read" if p["skipped"] else ""
     yield "policy", f"asked about {p['rows']:,} rows, {p['tokens']:,} tokens{skipped}"
-    yield "effective", f"{p['effective']:.1f} of {p['rows']:,} rows ({100 * p['effective'] / p['rows']:.1f} %)"
+    share = f"{100 * p['effective'] / p['rows']:.1f} %"
+    yield "effective", f"{p['effective']:.1f} of {p['rows']:,} rows ({share}); mean ratio {p['mass']:.3g}, ideally 1"
     for band in p["bands"]:
         yield f"  {band['low']}-{band['high']}", f"{band['effective']:.1f} of {band['rows']:,} rows of that many tokens"
-    yield (
-        "ratios",
-        (
-            f"{100 * p['outside']:.1f} % of tokens outside [0.8, 1.2], {100 * p['below']:.1f} % below; "
-            f"5 % to 95 %: {p['ratios']['q5']:.3g} to {p['ratios']['q95']:.3g}"
-        ),
-    )
+    outside = f"{100 * p['outside']:.1f} % of tokens outside [0.8, 1.2], {100 * p['below']:.1f} % below"
+    yield "ratios", f"{outside}; 5 % to 95 %: {p['ratios']['q5']:.3g} to {p['ratios']['q95']:.3g}"
     yield "KL", f"{_interval(p['kl'])} nats a completion from behaviour to policy, {p['kl_token']:.4g} a token"
     if p["value"]:
-        yield (
-            "value",
-            f"{_interval(p['weighted'])} weighted, {_interval(p['value'])} ordinary: the policy's reward, estimated",
-        )
+        yield "value", f"the policy's reward: {_interval(p['weighted'])} weighted, {_interval(p['value'])} ordinary"
 
 
 def _interval(three: tuple[float, float, float]) -> str:
