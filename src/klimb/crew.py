@@ -101,6 +101,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Sup
         version=version if session.own is session.sampler else lambda: "",
         seed=recipe.seed,
         stage=stage,
+        template=session.policy.template(),
     )
 
 
@@ -135,7 +136,10 @@ class Examiner:
 
     def __init__(self, session: Session, version: Version, rundir: RunDir) -> None:
         self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
-        self._exam = Exam(session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed)
+        template = session.policy.template()
+        self._exam = Exam(
+            session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed, template
+        )
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics and the groups of the evaluation after `step`."""

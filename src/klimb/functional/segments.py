@@ -66,3 +66,13 @@ def sum_to_go(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) -> 
     done = before - before[first[row]]
     togo = sum_by(inside, row, rows)[row] - done
     return torch.where(learn, togo, torch.zeros_like(togo)).to(values.dtype)
+
+
+def running_sum(values: PerToken, row: TokenRows, rows: int) -> PerToken:
+    """The sum from the row's first token up to this one; rows in order, each in one piece. Differentiable.
+
+    Summed in float64: what stands before the row is added and taken off again.
+    """
+    wide = values.to(torch.float64)
+    total = sum_by(wide, row, rows)
+    return (wide.cumsum(0) - (total.cumsum(0) - total)[row]).to(values.dtype)

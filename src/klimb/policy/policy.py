@@ -115,6 +115,11 @@ class Policy:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
+    def template(self) -> str:
+        """A hash of the chat template; empty where the tokenizer has none."""
+        text = getattr(self.tokenizer, "chat_template", None)
+        return hashlib.sha256(str(text).encode()).hexdigest()[:16] if text else ""
+
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.
 

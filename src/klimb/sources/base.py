@@ -17,7 +17,10 @@ Timer = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Supplies:
-    """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights."""
+    """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights.
+
+    `template` is the hash of the chat template that rendered the prompts.
+    """
 
     prompts: Sequence[Prompt]
     """The training prompts, rendered."""
@@ -28,6 +31,7 @@ class Supplies:
     version: Callable[[], str]
     seed: int
     stage: Timer
+    template: str = ""
 
 
 class Experience(Protocol):

@@ -81,8 +81,8 @@ class OnlineExperience:
         version, transform = s.version(), s.sampling.transform
         answers = iter(scores)
         return [
-            Group(p, _rollouts(completions, row, [next(answers) for _ in completions], s.weights), transform, version)
-            for p, completions, row in zip(prompts, done, seeds, strict=True)
+            Group(p, _rollouts(row, one, [next(answers) for _ in row], s.weights), transform, version, s.template)
+            for p, row, one in zip(prompts, done, seeds, strict=True)
         ]
 
     def indices(self, step: int) -> list[int]:
