@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from klimb.batch import Batch
 from klimb.errors import ModelError
 from klimb.policy import attention
 from klimb.policy.embedding import swap_embeddings
-from klimb.policy.heads import KEEP_BYTES, HeadRule, token_logps
+from klimb.policy.heads import KEEP_BYTES, HeadRule, logits, token_logps
 from klimb.policy.packing import Packing
 from klimb.policy.sparing import sparing
 from klimb.policy.swaps import swap
@@ -25,12 +26,26 @@ class Path(Protocol):
     """A way to compute the log-probs and entropies of a batch."""
 
     @property
+    def model(self) -> Any:
+        """The model that is computed."""
+        ...
+
+    @property
+    def rule(self) -> HeadRule | None:
+        """What it does after the output layer; None where only its own logits are trusted."""
+        ...
+
+    @property
     def name(self) -> str:
         """The way, in words."""
         ...
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-prob (differentiable) and entropy (detached) of each completion token, float32."""
+        ...
+
+    def states(self, batch: Batch) -> Tensor:
+        """What the output layer sees where each completion token is predicted (t, d); its logits where no rule fits."""
         ...
 
 
@@ -44,16 +59,20 @@ class Plain:
     name: str = "plain: one padded forward pass"
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        states = self.states(batch)
+        if self.rule is not None:
+            return _head(self.model, self.rule, states, batch, self.keep_bytes)
+        logps = (states.float() / batch.temperature).log_softmax(-1)
+        plain = logps.detach()
+        entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
+        return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
+
+    def states(self, batch: Batch) -> Tensor:
         tokens, mask, places = _padded(batch)
-        if self.rule is None:
-            logits = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-            logits = logits.flatten(0, 1)[places].float() / batch.temperature
-            logps = logits.log_softmax(-1)
-            plain = logps.detach()
-            entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
-            return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
-        hidden = self.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch, self.keep_bytes)
+        body = self.model if self.rule is None else self.model.base_model
+        out = body(input_ids=tokens, attention_mask=mask, use_cache=False)
+        whole: Tensor = out.logits if self.rule is None else out.last_hidden_state
+        return whole.flatten(0, 1)[places]
 
 
 @dataclass(frozen=True)
@@ -69,13 +88,15 @@ class Packed:
     name: str = "packed: prompts once, no padding, output layer in chunks"
 
     def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return _head(self.model, self.rule, self.states(batch), batch, self.keep_bytes)
+
+    def states(self, batch: Batch) -> Tensor:
         packing = Packing.of(batch)
         try:
             with nullcontext() if self.recomputes else sparing():
-                hidden = self.hidden(packing)
+                return self.hidden(packing)[packing.source]
         except attention.DoesNotFit:
-            return self.fallback.token_logps(batch)
-        return _head(self.model, self.rule, hidden[packing.source], batch, self.keep_bytes)
+            return self.fallback.states(batch)
 
     def hidden(self, packing: Packing) -> Tensor:
         """The last hidden states of a packed sequence: (n, d)."""
@@ -178,6 +199,18 @@ def _disagreement(path: Path, batch: Batch, truth: tuple[Tensor, Tensor], dtype:
 def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch, keep: int) -> tuple[Tensor, Tensor]:
     layer: Any = model.get_output_embeddings()
     return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature, keep)
+
+
+def distributions(path: Path, batch: Batch, most: int) -> Iterator[Tensor]:
+    """The logits over the temperature (n, v), float32, of `most` completion tokens at a time; no gradients."""
+    with torch.no_grad():
+        layer: Any = path.model.get_output_embeddings()
+        parts = zip(path.states(batch).split(most), batch.tokens.split(most), strict=True)
+        for states, tokens in parts:
+            if path.rule is None:
+                yield states.float() / batch.temperature
+            else:
+                yield logits(states, layer.weight, layer.bias, tokens, path.rule, batch.temperature)
 
 
 def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from klimb.batch import Batch, Outputs
 from klimb.policy import chat
 from klimb.policy.base import PolicySettings
 from klimb.policy.paths import Path as ComputePath
-from klimb.policy.paths import choose
+from klimb.policy.paths import choose, distributions
 from klimb.policy.quiet import quiet
 from klimb.types import Prompt
 
@@ -51,6 +51,10 @@ class Policy:
         """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`."""
         logp, entropy = self.path.token_logps(batch.to(self.device))
         return Outputs(logp.to(batch.tokens.device), entropy.to(batch.tokens.device))
+
+    def distributions(self, batch: Batch, most: int = 64) -> Iterator[Tensor]:
+        """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
+        return distributions(self.path, batch.to(self.device), most)
 
     @property
     def device(self) -> torch.device:
