@@ -132,3 +132,22 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
     from klimb.cli import reporting
 
     print(reporting.report(run))
+
+
+@app.command()
+def lens(
+    target: Annotated[Path, typer.Argument(metavar="RUN_OR_FILE", help="A run directory, or JSONL with --model.")],
+    out: Annotated[Path | None, typer.Option(help="The page; by default lens.html in the run.")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="The step; by default the newest.")] = None,
+    against: Annotated[Path | None, typer.Option(metavar="RUN", help="Another run beside it.")] = None,
+    against_step: Annotated[int | None, typer.Option(min=1, help="Another step beside it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Scores a file of prompt and completion rows.")] = None,
+    numbers: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All numbers too.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The figures too, as SVG and PNG.")] = None,
+) -> None:
+    """Look at a step token by token: entropy, ratio, KL, advantage, alternatives, on one page."""
+    from klimb.cli import lensing
+
+    outputs = lensing.Outputs(out, numbers, plots)
+    wanted = {"model": model, "step": step, "against": against, "against_step": against_step}
+    print(lensing.lens(target, outputs, **wanted))
