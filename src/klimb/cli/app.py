@@ -149,5 +149,4 @@ def lens(
     from klimb.cli import lensing
 
     outputs = lensing.Outputs(out, numbers, plots)
-    wanted = {"model": model, "step": step, "against": against, "against_step": against_step}
-    print(lensing.lens(target, outputs, **wanted))
+    print(lensing.lens(lensing.Wanted(target, model, step, against, against_step), outputs))

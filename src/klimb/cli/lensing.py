@@ -22,40 +22,41 @@ class Outputs:
     plots: Path | None = None
 
 
-def lens(
-    target: Path,
-    outputs: Outputs,
-    *,
-    model: str | None = None,
-    step: int | None = None,
-    against: Path | None = None,
-    against_step: int | None = None,
-) -> Path:
-    """Writes what is asked for, and returns the page's path. Raises KlimbError before anything is loaded."""
-    if model is not None:
-        _check_file(target, step, against, against_step)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked at: a run and its step, and what beside it; or, where a model is named, a file."""
+
+    target: Path
+    model: str | None = None
+    step: int | None = None
+    against: Path | None = None
+    against_step: int | None = None
+
+
+def lens(wanted: Wanted, outputs: Outputs) -> Path:
+    """Writes what is asked for, and returns the page's path. Raises KlimbError; settings before anything is loaded."""
+    target = wanted.target
+    if wanted.model is not None:
+        _check_file(wanted)
     elif target.is_file():
         asked = f"a lens on the file {target} needs a model to score it"
         raise SettingsError([KlimbError(asked, "no --model", "--model smollm2-135m, or a model folder")])
-    page = outputs.page or (target / "lens.html" if model is None else target.with_name(target.name + ".lens.html"))
-    for file in (page, outputs.numbers):
-        if file is not None and not file.parent.is_dir():
-            if model is None and not target.exists():
-                break  # the run itself is missing: say that
+    beside = target / "lens.html" if wanted.model is None else target.with_name(target.name + ".lens.html")
+    for file in filter(None, (outputs.page, outputs.numbers)):
+        if not file.parent.is_dir():
             raise RunError(f"write {file}", f"no folder {file.parent}", "make it, or name another file")
-    views = _views(target, model, step, against, against_step)
+    views = _views(wanted)
+    page = outputs.page or beside
     _write(views, page, outputs)
     return page
 
 
-def _views(
-    target: Path, model: str | None, step: int | None, against: Path | None, against_step: int | None
-) -> list[View]:
+def _views(wanted: Wanted) -> list[View]:
     from klimb.look import file_view, run_views
 
-    if model is not None:
-        return [file_view(target, model)]
-    return run_views(target, step, against=against, against_step=against_step)
+    if wanted.model is not None:
+        return [file_view(wanted.target, wanted.model)]
+    return run_views(wanted.target, wanted.step, against=wanted.against, against_step=wanted.against_step)
 
 
 def _write(views: list[View], page: Path, outputs: Outputs) -> None:
@@ -72,12 +73,13 @@ def _write(views: list[View], page: Path, outputs: Outputs) -> None:
         plots.write([(shown(view.name), summarise(view)) for view in views], outputs.plots)
 
 
-def _check_file(target: Path, step: int | None, against: Path | None, against_step: int | None) -> None:
+def _check_file(wanted: Wanted) -> None:
     """A file has no steps and stands beside nothing."""
-    if target.is_dir():
-        found, cure = "a folder", "leave --model out: a run knows its models"
-        raise DataError(f"with --model, {target} is a file of prompts and completions", found, cure)
-    for name, value in (("--step", step), ("--against", against), ("--against-step", against_step)):
+    if wanted.target.is_dir():
+        asked = f"with --model, {wanted.target} is a file of prompts and completions"
+        raise DataError(asked, "a folder", "leave --model out: a run knows its models")
+    options = {"--step": wanted.step, "--against": wanted.against, "--against-step": wanted.against_step}
+    for name, value in options.items():
         if value is not None:
-            asked = f"{name} {value}"
-            raise SettingsError([KlimbError(asked, f"{target} is a file, which has no steps", f"leave {name} out")])
+            found = f"{wanted.target} is a file, which has no steps"
+            raise SettingsError([KlimbError(f"{name} {value}", found, f"leave {name} out")])

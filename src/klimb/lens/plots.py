@@ -65,11 +65,10 @@ def figures(named: Named, colours: Mapping[str, str]) -> Iterator[tuple[str, Fig
     for key, draw in DRAWN.items():
         with mpl.rc_context(look):
             figure = Figure(figsize=(4.6, 2.6))
-            axes = figure.add_axes((0.28 if key in ("highest", "lowest") else 0.15, 0.19, 0.82, 0.76))
-            if key in ("highest", "lowest"):
-                axes.set_position((0.28, 0.19, 0.69, 0.76))
+            lies = key in ("highest", "lowest")
+            axes = figure.add_axes((0.28, 0.19, 0.69, 0.76) if lies else (0.15, 0.19, 0.82, 0.76))
             if draw(axes, named, shades):
-                axes.grid(axis="x" if key in ("highest", "lowest") else "y")
+                axes.grid(axis="x" if lies else "y")
                 axes.set_axisbelow(True)
                 yield key, figure
 

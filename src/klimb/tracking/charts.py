@@ -80,7 +80,7 @@ def draw(key: str, title: str, curves: Sequence[Curve], *, percent: bool = False
 
 
 def fit(key: str, title: str, svg: str) -> str:
-    """An SVG of matplotlib's without prologue and fixed size, with the page's colours and fonts, and names of its own."""
+    """matplotlib's SVG without prologue and fixed size, with the page's colours and fonts, and names of its own."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<style type="text/css">.*?</style>', "", svg, flags=re.DOTALL)
