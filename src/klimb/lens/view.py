@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from klimb.lens.measure import Measured, measure
 from klimb.lens.words import Words
 
 if TYPE_CHECKING:
     from klimb.batch import Batch
+    from klimb.lens.measure import Measured
     from klimb.objectives.base import Objective
     from klimb.policy.policy import Policy
     from klimb.selection.base import Selector
@@ -65,6 +65,7 @@ class View:
 def look(name: str, groups: Sequence[Group], scorers: Scorers, missing: Sequence[str] = ()) -> View:
     """Measures what can be measured; everything that cannot be shown is named in `missing`."""
     from klimb.batch import Batch
+    from klimb.lens.measure import measure
 
     batch, lacks = _comparable(Batch.of(groups), groups), list(missing)
     values = _recorded(batch, lacks)
