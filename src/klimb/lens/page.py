@@ -40,7 +40,7 @@ def render(views: Sequence[View]) -> str:
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return engine.from_string(folder.joinpath("lens.html.j2").read_text("utf-8")).render(
         title=shown(" and ".join(view.name for view in views)),
-        facts=[_facts(view, one) for view, one in zip(views, summaries, strict=True)],
+        facts=[_facts(view, one, len(views) > 1) for view, one in zip(views, summaries, strict=True)],
         figures=[(plots.TITLES[key], Markup(svg)) for key, svg in drawn.items()],  # noqa: S704 drawn by ourselves
         missing=[shown(line) for line in _missing(views)],
         script=Markup(script),  # noqa: S704 our own file
@@ -71,8 +71,9 @@ def _finite(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _facts(view: View, one: Summary) -> str:
+def _facts(view: View, one: Summary, named: bool) -> str:
     """A view in one line."""
+    name = f"{view.name}: " if named else ""
     rows = sum(len(group.rollouts) for group in view.groups)
     parts = [f"{len(view.groups)} prompts, {rows} completions, {one.tokens:,} tokens"]
     if one.threshold is not None and one.share_under is not None:
@@ -80,7 +81,7 @@ def _facts(view: View, one: Summary) -> str:
         parts.append(f"mean entropy {mean:.3g} nats; the top 20 % begin at {one.threshold:.3g}")
         parts.append(f"{100 * one.share_under:.1f} % lie under {LOW}")
     by = f" Measured by {view.policy}." if view.policy else ""
-    return shown(f"{view.name}: " + "; ".join(parts) + "." + by)
+    return shown(name + "; ".join(parts) + "." + by)
 
 
 def _missing(views: Sequence[View]) -> Iterable[str]:

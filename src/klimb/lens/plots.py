@@ -150,7 +150,7 @@ def _words(axes: Any, words: Sequence[WordEntropy], least: int, colour: str) -> 
     labels = [f"{one.text.strip() or repr(one.text)[1:-1]} ×{one.count}"[:26] for one in words]
     axes.set_yticks(range(len(words)), labels, fontsize=7, parse_math=False)
     axes.invert_yaxis()
-    _named(axes, f"mean entropy (nats), of strings that occur {least} times or more", "")
+    _named(axes, f"mean entropy (nats); at least {least} times each", "")
     return bool(words)
 
 
