@@ -154,6 +154,9 @@
       fill(rows[0], rows[0].chunks[0]);
       rows[0].tokens[0].tabIndex = 0;
       show({ row: rows[0], index: 0 });
+    } else {
+      for (const id of ["word", "place", "values", "best", "said"]) at(id).replaceChildren();
+      at("besthead").hidden = true;
     }
     legend();
     controls();
