@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.types import Group
 
-COURSE_STEPS = 6
+COURSE_STEPS = 5
 """Other steps of the run whose rollouts are scored for the overlap over training."""
-COURSE_TOKENS = 384
+COURSE_TOKENS = 256
 """About how many tokens of each of them."""
 
 
