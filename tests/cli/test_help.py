@@ -39,7 +39,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
 
 def test_help_names_every_command() -> None:
     _, _, out = loaded("--help")
-    for name in ("train", "evaluate", "sample", "pull", "explain", "doctor", "report", "logs", "data"):
+    for name in ("train", "evaluate", "sample", "pull", "explain", "doctor", "report", "logs", "data", "lens"):
         assert f"\n  {name} " in out
 
 
@@ -50,6 +50,7 @@ def test_help_names_every_command() -> None:
         (["logs", "import", "--help"], "--estimate"),
         (["data", "inspect", "--help"], "--policy"),
         (["train", "--help"], "--dry-run"),
+        (["lens", "--help"], "--against-step"),
         (["explain"], "source"),
     ],
 )

@@ -191,3 +191,21 @@ def inspect(
     from klimb.cli import logging
 
     logging.inspect(logs, logging.Wanted(policy, rows, success), as_json=as_json, html=html)
+
+
+@app.command()
+def lens(
+    target: Annotated[Path, typer.Argument(metavar="RUN_OR_FILE", help="A run directory, or JSONL with --model.")],
+    out: Annotated[Path | None, typer.Option(help="The page; by default lens.html in the run.")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="The step; by default the newest.")] = None,
+    against: Annotated[Path | None, typer.Option(metavar="RUN", help="Another run beside it.")] = None,
+    against_step: Annotated[int | None, typer.Option(min=1, help="Another step beside it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Scores a file of prompt and completion rows.")] = None,
+    numbers: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All numbers too.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The figures too, as SVG and PNG.")] = None,
+) -> None:
+    """Look at a step token by token: entropy, ratio, KL, advantage, alternatives, on one page."""
+    from klimb.cli import lensing
+
+    outputs = lensing.Outputs(out, numbers, plots)
+    print(lensing.lens(lensing.Wanted(target, model, step, against, against_step), outputs))

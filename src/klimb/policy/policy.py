@@ -18,7 +18,7 @@ from klimb.policy import chat
 from klimb.policy.base import PolicySettings
 from klimb.policy.critic import Critic
 from klimb.policy.paths import Path as ComputePath
-from klimb.policy.paths import choose
+from klimb.policy.paths import choose, distributions
 from klimb.policy.quiet import quiet
 from klimb.types import Prompt
 
@@ -68,6 +68,10 @@ class Policy:
         width = self.model.get_output_embeddings().weight.shape[-1]
         self.critic = Critic(width, moves_trunk).to(self.device)
         return self.critic
+
+    def distributions(self, batch: Batch, most: int = 64) -> Iterator[Tensor]:
+        """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
+        return distributions(self.path, batch.to(self.device), most)
 
     @property
     def device(self) -> torch.device:
