@@ -68,7 +68,11 @@ class Recipe(Settings):
 
     def files(self) -> list[Path]:
         """The user's own Python files that this recipe runs: part of what a run is, like its data."""
-        named = [getattr(self.objective, "path", None), *(getattr(reward, "path", None) for reward in self.rewards)]
+        families = (self.objective, self.selector)
+        named = [
+            *(getattr(one, "path", None) for one in families),
+            *(getattr(reward, "path", None) for reward in self.rewards),
+        ]
         return [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
 
     def _faults(self) -> Iterator[KlimbError]:
@@ -108,6 +112,13 @@ class Recipe(Settings):
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:
+        by = self.selector.ranks_by
+        if by is not None and by.of == "sampling" and self.generator.type == "http":
+            yield KlimbError(
+                f"selector.type={self.selector.type} by the sampler's entropy",
+                "generator 'http' gives log-probs of the drawn tokens and no entropies",
+                "selector.entropy.of=current",
+            )
         if self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
             yield KlimbError(
                 f"learn from completions of generator '{self.generator.type}'",

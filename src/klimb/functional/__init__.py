@@ -7,9 +7,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from klimb.functional import advantage, clip, divergence, entropy, importance, logprobs, segments, weighting
+    from klimb.functional import (
+        advantage,
+        clip,
+        divergence,
+        entropy,
+        importance,
+        logprobs,
+        segments,
+        selection,
+        weighting,
+    )
 
-__all__ = ["advantage", "clip", "divergence", "entropy", "importance", "logprobs", "segments", "weighting"]
+__all__ = [
+    "advantage",
+    "clip",
+    "divergence",
+    "entropy",
+    "importance",
+    "logprobs",
+    "segments",
+    "selection",
+    "weighting",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

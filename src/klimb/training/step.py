@@ -13,7 +13,8 @@ from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Training
-from klimb.training.reference import Forward, measure
+from klimb.training.reference import Forward, measure, outputs
+from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
 from klimb.training.updater import Updater
@@ -50,7 +51,9 @@ def learn(
         tally.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
-        weighed = weigh(minibatch, learner.objective, learner.selector)
+        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and batch.old is not None)
+        weighed = weigh(ranks, learner.objective, learner.selector, tokens)
+        tell(tally, ranks, weighed, learner.selector)
         part = weighed.take(torch.nonzero(learner.objective.live(weighed)).flatten())
         if part.rows == 0:
             continue
@@ -77,11 +80,23 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     batch = learner.objective.advantage(batch)
     if learner.passes.epochs * learner.passes.minibatches > 1:
         with watch.stage("reference"):
-            batch = batch.replace(old=measure(learner.policy, batch, tokens))
-    for name in ("sampler", "old", "ref", "advantage"):
+            found = outputs(learner.policy, batch, tokens)
+        entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
+        batch = batch.replace(old=found.logp, entropy=entropy)
+    ranks = ("entropy",) if learner.selector.ranks_by else ()
+    for name in ("sampler", "old", "ref", "advantage", *ranks):
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
     return batch
+
+
+def _ranked(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch, fresh: bool) -> Batch:
+    """The entropies that the selector ranks by; those of the old log-probs' pass will do where nothing moved since."""
+    by = learner.selector.ranks_by
+    if by is None or (fresh and reads_current(learner.selector, batch.temperature)):
+        return batch
+    with watch.stage("select"):
+        return ranked(batch, learner.selector, learner.policy, tokens)
 
 
 def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, stop: Callable[[], None]) -> float:
@@ -100,6 +115,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             _check("loss", terms.loss)
             terms.loss.backward()
             pending.add(terms, float(batch_weight(fair).sum()))
+            clipped_of_all(pending, learner.objective, now, fair)
         norm = learner.optimizer.norm()
     if not torch.isfinite(torch.tensor(norm)):
         bad = learner.optimizer.bad_gradients()
