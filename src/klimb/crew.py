@@ -12,6 +12,7 @@ from klimb.rundir import RunDir
 from klimb.session import Session
 from klimb.sources.base import Supplies, Timer
 from klimb.tracking.hub import Tracking
+from klimb.tracking.watching import Watcher
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
@@ -71,6 +72,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
+        alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
 
 

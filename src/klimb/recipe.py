@@ -23,6 +23,7 @@ from klimb.selection.every import Every
 from klimb.sources import AnySource
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
+from klimb.tracking.alerts import AnyAlert
 from klimb.training.base import AdamW, AnyOptimizer, Checkpoints, NoCorrection, Training
 
 
@@ -55,6 +56,8 @@ class Recipe(Settings):
     """How often everything is saved."""
     trackers: tuple[AnyTracker, ...] = ()
     """Where else the numbers go; the run directory always has them."""
+    alerts: tuple[AnyAlert, ...] = ()
+    """Rules over the metrics: each says a line when it comes true, and may stop the run (exit code 10)."""
     note: str = ""
     """What a reader of the results should know; stands in the report and at the end of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0

@@ -48,6 +48,9 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric(
         "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"
     ),
+    Metric("policy/entropy_p10", "nats/token", "10 % of the sampled tokens had at most this entropy"),
+    Metric("policy/entropy_p50", "nats/token", "half of the sampled tokens had at most this entropy"),
+    Metric("policy/entropy_p90", "nats/token", "90 % of the sampled tokens had at most this entropy"),
     Metric("policy/kl_old", "nats/token", "estimated divergence from the policy that sampled the batch", "down"),
     Metric("policy/kl_ref", "nats/token", "estimated divergence from the initial policy"),
     Metric("policy/ratio", "ratio", "mean of pi_now / pi_old over the learning tokens; 1 before the policy moves"),
@@ -77,6 +80,9 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("length/mean", "tokens", "mean length of the completions, EOS included"),
     Metric("length/truncated", "share", "completions cut off at the length limit", "down"),
     Metric("length/<name>", "tokens", "a further measure of the lengths"),
+    Metric("diversity/distinct_1", "share", "different tokens among all tokens of a prompt's completions"),
+    Metric("diversity/distinct_2", "share", "different pairs of tokens among all pairs of a prompt's completions"),
+    Metric("diversity/repetition", "share", "runs of four tokens that stood in the same completion before", "down"),
     Metric("tokens/sampled", "tokens", "completion tokens sampled in this step"),
     Metric("tokens/trained", "tokens", "completion tokens that carried a gradient in this step"),
     Metric("tokens/<name>", "tokens", "a further count of tokens in this step"),
