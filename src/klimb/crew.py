@@ -55,7 +55,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         recipe.training,
         reference=_reference(recipe) if recipe.objective.refers else None,
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
-        comparable=not recipe.sampling.transform.truncates,
+        comparable=recipe.sampling.transform.comparable,
     )
     return Crew(
         rundir=rundir,

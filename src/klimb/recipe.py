@@ -128,6 +128,18 @@ class Recipe(Settings):
                 "another policy draws them, and training.correction.type=none takes them for this policy's own",
                 "training.correction.type=truncate (importance weights), or generator.type=local",
             )
+        if self.sampling.forking is not None and self.generator.type != "local":
+            yield KlimbError(
+                "sample with two temperatures (sampling.forking)",
+                f"generator.type={self.generator.type}, which cannot",
+                "generator.type=local",
+            )
+        if self.sampling.forking is not None and not isinstance(self.training.correction, NoCorrection):
+            yield KlimbError(
+                "correct for the sampler by importance weights",
+                "sampling.forking draws from another distribution than the policy that learns",
+                "sampling.forking=null, or training.correction.type=none",
+            )
         if self.sampling.temperature == 0:
             yield KlimbError(
                 "explore while training",

@@ -45,6 +45,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, bool], ...] = (
     ("temperature", pa.float64(), False),
     ("top_p", pa.float64(), False),
     ("top_k", pa.int32(), False),
+    ("forking", pa.list_(pa.float64()), True),
     ("version", pa.string(), False),
     ("metadata", pa.string(), False),
 )
@@ -82,6 +83,8 @@ def read_table(path: Path) -> pa.Table:
             f"version {found and found.decode(errors='replace')}",
             "a file that klimb wrote, or the klimb that wrote it",
         )
+    if "forking" not in table.schema.names:  # a file from before there was such a thing
+        table = table.append_column(SCHEMA.field("forking"), pa.nulls(table.num_rows, SCHEMA.field("forking").type))
     for name, kind, null in COLUMNS:
         if name not in table.schema.names or table.schema.field(name).type != kind:
             kinds = table.schema.field(name).type if name in table.schema.names else "no such column"
@@ -109,6 +112,7 @@ def _rows(group: Group, index: int, step: int) -> Iterable[dict[str, Any]]:
         "temperature": transform.temperature,
         "top_p": transform.top_p,
         "top_k": transform.top_k,
+        "forking": transform.forking,
         "version": group.version,
         "metadata": _json(plain(prompt.metadata)),
     }
@@ -169,7 +173,9 @@ def _group(path: Path, start: int, rows: list[dict[str, Any]]) -> Group:
     for row, other in enumerate(rows[1:], start + 1):
         if other["prompt_id"] != prompt.id:
             raise _fault(path, row, "prompt_id", f"{prompt.id!r} as in the rest of its group", repr(other["prompt_id"]))
-    transform = Transform(first["temperature"], first["top_p"], first["top_k"])
+    transform = Transform(
+        first["temperature"], first["top_p"], first["top_k"], tuple(first["forking"]) if first["forking"] else None
+    )
     rollouts = tuple(_rollout(path, row, value) for row, value in enumerate(rows, start))
     return Group(prompt, rollouts, transform, first["version"])
 
