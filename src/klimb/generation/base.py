@@ -47,7 +47,8 @@ class Sampling(Settings):
     @property
     def transform(self) -> Transform:
         """What this does to the policy's distribution."""
-        two = self.forking and (self.forking.threshold, self.forking.high, self.forking.low)
+        one = self.forking
+        two = None if one is None else (one.threshold, one.high, one.low)
         return Transform(self.temperature, self.top_p, self.top_k, two)
 
     def faults(self) -> list[KlimbError]:
