@@ -52,7 +52,7 @@ class Policy:
         logp, entropy = self.path.token_logps(batch.to(self.device))
         return Outputs(logp.to(batch.tokens.device), entropy.to(batch.tokens.device))
 
-    def distributions(self, batch: Batch, most: int = 64) -> Iterator[Tensor]:
+    def distributions(self, batch: Batch, most: int) -> Iterator[Tensor]:
         """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
         return distributions(self.path, batch.to(self.device), most)
 
