@@ -14,6 +14,7 @@ from klimb.generation.base import Forking, Sampling
 from klimb.generation.engine.draw import draw
 from klimb.recipe import Recipe
 from klimb.rollouts import read, write
+from klimb.rollouts.form import FORMAT
 from klimb.types import Completion, Finish, Group, Prompt, Rollout, Transform
 from tests.selection.test_known_bugs import settings
 
@@ -90,5 +91,6 @@ def test_rollouts_from_before_it_are_read(tmp_path: Path) -> None:
     done = Rollout(Completion((1,), (-0.5,), "", Finish.EOS), 0, 7)
     path = tmp_path / "a.parquet"
     write(path, [Group(Prompt("a", text="", tokens=(1,)), (done,))], 1)
-    pq.write_table(pq.read_table(path).drop_columns(["forking"]), path)
+    before = pq.read_table(path).drop_columns(["forking", "template", "estimated"])
+    pq.write_table(before.replace_schema_metadata({FORMAT: b"1"}), path)
     assert read(path)[0].transform == Transform()
