@@ -137,7 +137,8 @@ class _Run:
         if after:
             saved, settings = step_of(after[0]), self._at(after[0])
             if (policy := models.load(settings)) is not None:
-                return policy, f"the policy after step {saved}", saved == step - 1
+                same = saved == step - 1 and self.recipe.optimizer.type != "schedule_free"  # which saves an average
+                return policy, f"the policy after step {saved}", same
             why = models.why(settings)
         elif step == 1 and initial is not None:
             return initial, "the initial policy", True

@@ -15,7 +15,7 @@ from klimb.evaluation.base import Evaluate
 from klimb.generation import AnyGenerator
 from klimb.generation.base import Sampling
 from klimb.generation.local import Local
-from klimb.objectives import AnyObjective, validity
+from klimb.objectives import AnyObjective, Custom, Objective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
 from klimb.selection import AnySelector
@@ -72,8 +72,12 @@ class Recipe(Settings):
     @property
     def situation(self) -> validity.Situation:
         """What decides whether the objective's gradient is the one it is meant to have."""
-        updates = self.source.epochs * self.source.minibatches
-        return validity.Situation(self.objective, updates, self.sampling.transform.truncates, self.sampling.max_tokens)
+        updates, transform = self.source.epochs * self.source.minibatches, self.sampling.transform
+        bent = transform.truncates or transform.forking is not None
+        inner: Objective = self.objective
+        if isinstance(inner, Custom):
+            inner = inner.inner.model_copy(update={"allow_bias": inner.allow_bias or inner.inner.allow_bias})
+        return validity.Situation(inner, updates, bent, self.sampling.max_tokens)
 
     def files(self) -> list[Path]:
         """The user's own Python files that this recipe runs: part of what a run is, like its data."""

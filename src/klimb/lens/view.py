@@ -98,7 +98,7 @@ def _comparable(batch: Batch, groups: Sequence[Group]) -> Batch:
     transforms = {group.transform for group in groups}
     if batch.temperature == 0:
         return replace(batch, temperature=1.0, sampler=None, entropy=None)
-    if any(transform.truncates for transform in transforms):
+    if not all(transform.comparable for transform in transforms):
         return replace(batch, sampler=None)
     return batch
 

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from klimb import userfile
 from klimb.errors import KlimbError
+from klimb.faults import collect
 from klimb.objectives.base import Objective
 from klimb.objectives.carried import Carried
 
@@ -31,6 +32,15 @@ class Custom(Objective):
     def model_post_init(self, context: Any) -> None:
         """Loads the class, so that a fault in it is a fault of the settings."""
         self._inner = load(self.path, self.settings)
+
+    @property
+    def inner(self) -> Objective:
+        """The user's own objective."""
+        return self._inner
+
+    def faults(self) -> list[KlimbError]:
+        """What does not fit together in the user's own settings."""
+        return list(collect(self._inner, "settings"))
 
     @property
     def needs(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ class Situation:
     updates: int = 1
     """Optimizer updates from each batch: epochs times minibatches. With more than one, it is off-policy."""
     truncates: bool = False
-    """Whether the sampler gives some tokens probability zero (top-p, top-k)."""
+    """Whether the sampler draws from no policy that is trained: top-p, top-k, two temperatures by entropy."""
     longest: int = 2
     """The most tokens of an answer."""
 
@@ -101,9 +101,9 @@ RULES = (
     ),
     Rule(
         "ratios-under-truncated-sampling",
-        "take several updates from each batch of answers drawn with top-p or top-k",
+        "take several updates from each batch of answers drawn with top-p, top-k or two temperatures",
         "pi / old is no importance weight of what was drawn from neither: the gradient is that of no policy's reward",
-        "sampling.top_p=1.0 sampling.top_k=0, or one update a batch",
+        "sampling.top_p=1.0 sampling.top_k=0 and no sampling.forking, or one update a batch",
         lambda s: s.updates > 1 and s.truncates,
     ),
     Rule(

@@ -42,7 +42,8 @@ class Tally:
         out["optim/skipped"] = float(len(self.skipped))
         if self.norms:
             out["loss"] = loss / len(self.norms)
-        out["tokens/trained"] = tokens = self.counts.get("tokens", 0.0)
+        tokens = self.counts.get("tokens", 0.0)
+        out["tokens/trained"] = self.counts.get("weighted", 0.0)
         if tokens:
             out["policy/entropy"] = self.counts["entropy"] / tokens
         if self.counts.get("gaps"):

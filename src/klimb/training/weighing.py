@@ -67,7 +67,8 @@ def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bo
     ratio = batch.old_or(now.logp) - batch.sampler
     if correction.level != "token":
         lift = F.importance.product if correction.level == "sequence" else F.importance.geometric
-        ratio = lift(ratio, batch.learn, batch.row, batch.rows)
+        able = batch.learn if batch.whole is None else batch.whole != 0  # the whole answer, whatever a selector dropped
+        ratio = lift(ratio, able, batch.row, batch.rows)
     if isinstance(correction, Truncate):
         factor = F.importance.truncated(ratio, correction.cap)
     else:
