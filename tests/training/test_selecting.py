@@ -24,7 +24,7 @@ from klimb.training.reference import outputs
 from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
-from klimb.training.weighing import Passes, weigh
+from klimb.training.weighing import Passes, corrected, weigh
 from tests.objectives.kit import EVERY as OBJECTIVES
 from tests.objectives.kit import batch as objective_batch
 from tests.objectives.kit import moved, update
@@ -222,3 +222,25 @@ def test_a_divergence_beside_a_selector_runs_and_moves_kept_tokens_only() -> Non
     tally = run(learner(Top(), GRPO(beta=0.1)), batch())
     assert "policy/kl_ref" in tally.metrics()
     assert tally.skipped == []
+
+
+def test_a_correction_of_whole_answers_counts_the_tokens_that_a_selector_dropped() -> None:
+    batch = Batch(
+        tokens=torch.tensor([1, 2, 3]),
+        row=torch.tensor([0, 0, 0]),
+        group=torch.tensor([0]),
+        prompts=(torch.tensor([1]),),
+        learn=torch.tensor([True, False, False]),
+        reward=torch.tensor([1.0]),
+        scored=torch.tensor([True]),
+        truncated=torch.tensor([False]),
+        sampler=torch.tensor([-1.0, -1.0, -1.0]),
+        old=torch.tensor([-1.0, -1.5, -1.5]),
+        weight=torch.tensor([1.0, 0.0, 0.0]),
+        whole=torch.full((3,), 1 / 3),
+    )
+    now = Outputs(batch.old, torch.zeros(3))
+    fair = corrected(batch, now, Truncate(level="sequence"), comparable=True)
+    assert fair.weight[0] == pytest.approx(math.exp(-1.0))
+    alone = corrected(batch.replace(whole=None), now, Truncate(level="sequence"), comparable=True)
+    assert alone.weight[0] == pytest.approx(1.0)
