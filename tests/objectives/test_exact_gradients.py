@@ -59,7 +59,7 @@ def test_token_ratios_on_longer_answers_are_biased_off_policy_as_the_docs_say(dr
 
 
 @pytest.mark.parametrize(
-    ("objective", "side"), [(ReinforcePPBaseline(beta=BETA), "reverse"), (GRPO(beta=BETA), "forward")], ids=named
+    ("objective", "side"), [(ReinforcePPBaseline(beta=BETA), "reverse"), (GRPO(beta=BETA), "forward")], ids=["k2", "k3"]
 )
 @pytest.mark.parametrize("drift", [0.0, 1.0], ids=["on", "off"])
 def test_the_unweighted_k2_is_the_reverse_and_k3_the_forward_divergence_on_policy_and_neither_off_policy(

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from klimb.proving.policy import Enumerable
     from klimb.proving.table import Row, prove, prove_all
     from klimb.proving.targets import Target, exact_gradient
-    from klimb.proving.world import World, world
+    from klimb.proving.worlds import World, world
 
 _HOMES = {
     "Enumerable": "policy",
     "Row": "table",
     "Target": "targets",
-    "World": "world",
+    "World": "worlds",
     "compare": "match",
     "compare_loss": "plain",
     "exact_gradient": "targets",
@@ -30,7 +30,7 @@ _HOMES = {
     "loss_gradient": "plain",
     "prove": "table",
     "prove_all": "table",
-    "world": "world",
+    "world": "worlds",
 }
 
 __all__ = [

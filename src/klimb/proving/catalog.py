@@ -19,7 +19,7 @@ from klimb.objectives import (
     ReinforcePPBaseline,
 )
 from klimb.proving.policy import Enumerable
-from klimb.proving.world import World, world
+from klimb.proving.worlds import World, world
 
 NEAR, FAR = 2e-5, 0.5
 """How far the current policy is from the one that sampled: within every clip, and beyond all of them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from klimb.proving.makeup import Makeup
 from klimb.proving.targets import Target
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 UNBIASED = "unbiased"
 
@@ -78,7 +78,7 @@ BIASES = (
         lambda m, w, _: m.punish[1] * m.punish[2] > 0 and w.longest > m.punish[0] - m.punish[1] and not w.given,
     ),
     Bias(
-        "row mean: 1/|o|",
+        "row mean: 1/length",
         "A row's gradient is divided by its length: what is climbed is reward per token of each answer.",
         lambda m, w, _: _long(m, w) and (m.weights == "row" or (m.weights == "token" and w.given)),
     ),
@@ -88,7 +88,7 @@ BIASES = (
         lambda m, w, _: _long(m, w) and m.weights == "token" and not w.given,
     ),
     Bias(
-        "constant length: 1/L",
+        "constant: 1/L",
         "The sum over tokens is divided by a constant: the true gradient's direction at 1/L of its size.",
         lambda m, w, _: isinstance(m.weights, int) and m.weights != 1,
     ),
@@ -123,7 +123,7 @@ BIASES = (
         _estimator("k2"),
     ),
 )
-SCALES = frozenset({"group mean: (G-1)/G", "batch mean: (N-1)/N", "constant length: 1/L"})
+SCALES = frozenset({"group mean: (G-1)/G", "batch mean: (N-1)/N", "constant: 1/L"})
 """Biases that change the size of the gradient or of its reward's part, and no direction: the scaled target is exact."""
 
 

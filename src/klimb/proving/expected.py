@@ -10,7 +10,7 @@ from torch import Tensor
 from klimb.batch import Batch, Outputs
 from klimb.objectives.base import Objective
 from klimb.proving.policy import Parameters
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 
 def expected_gradient(objective: Objective, world: World) -> Parameters:

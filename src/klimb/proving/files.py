@@ -13,7 +13,7 @@ from klimb.proving.catalog import FAR, worlds
 from klimb.proving.match import Match, compare
 from klimb.proving.plain import asked, compare_loss
 from klimb.proving.table import Row
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 
 def prove_file(path: str, off_policy: bool = False) -> list[Row]:

@@ -13,7 +13,7 @@ from klimb.objectives.base import Objective
 from klimb.proving.expected import expected_gradient
 from klimb.proving.policy import Parameters
 from klimb.proving.targets import Target, exact_gradient
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 SAME = 1e-9
 

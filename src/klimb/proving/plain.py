@@ -12,7 +12,7 @@ from torch import Tensor
 from klimb.errors import KlimbError
 from klimb.proving.match import Match, match
 from klimb.proving.policy import Parameters
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 Loss = Callable[..., Tensor]
 KNOWN = ("logp", "old_logp", "ref_logp", "advantage", "reward", "mask", "length")
@@ -75,4 +75,5 @@ def _called(loss: Loss, values: dict[str, Any]) -> Tensor:
         raise KlimbError(what, f"a {type(value).__name__}", "a loss that returns a tensor: a number or one a token")
     if not bool(torch.isfinite(value).all()):
         raise KlimbError(what, f"a value that is not finite for {len(values['logp'])} tokens", "a finite loss")
-    return value.sum() + 0 * values["logp"].sum()  # so that a loss without a gradient has one of zero
+    total: Tensor = value.sum() + 0 * values["logp"].sum()  # so that a loss without a gradient has one of zero
+    return total

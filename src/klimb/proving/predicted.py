@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from klimb.proving.makeup import Makeup, Pull
 from klimb.proving.policy import Parameters
-from klimb.proving.world import Drawn, World
+from klimb.proving.worlds import Drawn, World
 
 Numbers = NDArray[np.float64]
 

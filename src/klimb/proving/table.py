@@ -17,7 +17,7 @@ from klimb.proving.makeup import Makeup, makeup
 from klimb.proving.policy import Parameters
 from klimb.proving.predicted import predicted
 from klimb.proving.targets import exact_gradient
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 TOLERANCE = 1e-9
 """Two gradients in float64 that differ by no more than this are the same."""

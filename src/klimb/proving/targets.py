@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from klimb.proving.policy import Parameters, Tokens
-from klimb.proving.world import World
+from klimb.proving.worlds import World
 
 Divergence = Literal["", "forward", "reverse"]
 Reference = Literal["old", "ref"]
