@@ -211,6 +211,6 @@ def test_what_the_command_cannot_prove_is_said(words: str, says: str, capsys: py
 
 
 def test_the_public_names_are_there() -> None:
-    assert all(getattr(package, name) is not None for name in package.__all__)
+    assert all(package.__getattr__(name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = package.nonsense
