@@ -13,7 +13,7 @@ import torch
 import klimb.proving as package
 from klimb.cli import main
 from klimb.errors import KlimbError
-from klimb.objectives import GRPO, RLOO, AnyObjective, Custom, DrGRPO, Objective, Reinforce
+from klimb.objectives import GRPO, RLOO, RPG, AnyObjective, Custom, DrGRPO, Objective, Reinforce
 from klimb.proving import Enumerable, Target, exact_gradient, prove, prove_all, table, world
 from klimb.proving.catalog import EVERY, NEAR, changed, worlds
 from klimb.proving.claims import BIASES
@@ -23,7 +23,14 @@ from klimb.proving.predicted import predicted
 from tests.objectives.kit import named
 
 
-@pytest.mark.parametrize("objective", EVERY, ids=named)
+def quick(objective: Objective) -> bool:
+    """All but the many forms of RPG with other references and levels, which are proved in the slow tests."""
+    return not isinstance(objective, RPG) or (objective.reference == "old" and objective.level == "token")
+
+
+@pytest.mark.parametrize(
+    "objective", [pytest.param(o, id=named(o), marks=() if quick(o) else pytest.mark.slow) for o in EVERY]
+)
 def test_what_every_objective_states_of_its_gradient_holds_on_and_off_policy(objective: Objective) -> None:
     rows = list(prove_all([objective]))
     assert {row.policy for row in rows} >= {"on", "far"}
@@ -200,7 +207,7 @@ def test_the_command_proves_all_and_fails_where_a_row_does_not_hold(
         ("rlo", "try: rloo"),
         ("zzzzzz", "try: one of cispo"),
         ("grpo betta=1", "objective.beta"),
-        ("none.py:f", "no file none.py"),
+        ("none.py:f", "no file 'none.py'"),
         ("none.py:f a=1", "settings for a user's file"),
     ],
 )
