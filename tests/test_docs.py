@@ -111,3 +111,32 @@ def test_every_block_of_the_page_on_proving_runs_in_order(
     assert printed.count("[ ok ] rloo") == 3
     with pytest.raises(AssertionError, match="no target"):
         command("klimb prove mine.py:with_k3 --off-policy", capsys)
+
+
+def test_every_block_of_the_page_on_logs_runs(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for language, text in blocks(root / "docs/logs.md"):
+        head, _, rest = text.partition("\n")
+        if language == "sh":
+            said += [command(line, capsys) for line in text.splitlines()]
+        else:
+            (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
+    assert len(said) == 3
+    assert "refused 1 by no-completion" in said[0]
+    assert "2 estimated" in said[0]
+    assert "sound" in said[1]
+    assert "effective    2.0 of 2 rows" in said[2]
+    assert "for importance-weighted objectives" in (folder / "log.html").read_text("utf-8")
+    listed = (folder / "log.rows.jsonl").read_text("utf-8")
+    assert '"row": 3' in listed
+
+
+def test_the_page_on_logs_names_every_column_rule_and_setting(root: Path) -> None:
+    from klimb.logs.maps import LogMap
+    from klimb.logs.rules import RULES
+    from klimb.rollouts import COLUMNS
+
+    page = (root / "docs/logs.md").read_text("utf-8")
+    named = {*(name for name, _, _ in COLUMNS), *RULES, *LogMap.model_fields}
+    assert [name for name in named if f"| `{name}` |" not in page] == []
+    assert [rule for name, rule in RULES.items() if f"| `{name}` | {rule.action} | {rule.says} |" not in page] == []

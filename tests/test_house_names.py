@@ -77,7 +77,7 @@ def test_the_torch_check_sees_torch() -> None:
 
 
 METRIC = re.compile(
-    r'"((?:reward|outcome|group|policy|objective|optim|length|tokens|eval|time|memory|bandit)/[a-z_]+)"'
+    r'"((?:reward|outcome|group|policy|objective|optim|length|tokens|eval|time|memory|bandit|value)/[a-z_]+)"'
     r'|\bstage\("([a-z_]+)"\)'
 )
 

@@ -12,16 +12,20 @@ from torch import Tensor
 from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, Scalar, TokenIds, TokenMask, TokenRows
 from klimb.types import Finish, Group
 
-PER_TOKEN = ("tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight")
+PER_TOKEN = ("tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "value", "returns")
 PER_ROW = ("group", "reward", "scored", "truncated")
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a policy says of a batch: `logp[t]` (differentiable) of each token, and `entropy[t]` (detached); in nats."""
+    """What a policy says of a batch: `logp[t]` (differentiable) of each token, and `entropy[t]` (detached); in nats.
+
+    `value[t]` (differentiable) is the critic's, before token t is drawn; None where the policy has no critic.
+    """
 
     logp: PerToken
     entropy: PerToken
+    value: PerToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Batch:
     `prompts[g]` holds the prompt's token ids. `learn[t]` is False where no gradient may flow (a failed score, a
     filtered row). `reward[r]` is zero and meaningless where `scored[r]` is False. `sampler[t]` is the sampler's own
     log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
+    `value` is the critic's before the first pass, `returns` what it is fitted to; None where there is no critic.
+    `carried` holds numbers that the objective wants carried from step to step, by name.
     """
 
     tokens: TokenIds
@@ -56,6 +62,9 @@ class Batch:
     old: PerToken | None = None
     ref: PerToken | None = None
     weight: PerToken | None = None
+    value: PerToken | None = None
+    returns: PerToken | None = None
+    carried: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:

@@ -16,6 +16,7 @@ from klimb.tracking.hub import Tracking
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.training.loop import Crew
+    from klimb.training.step import Learner
     from klimb.training.updater import Updater
     from klimb.types import Group
 
@@ -29,10 +30,8 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
     """Everything the loop works with."""
     from klimb.policy.hardware import release_freed_pages
     from klimb.training.loop import Crew
-    from klimb.training.step import Learner
     from klimb.training.stopwatch import Stopwatch
     from klimb.training.updater import at_average
-    from klimb.training.weighing import Passes
 
     recipe, policy, watch = session.recipe, session.policy, Stopwatch()
     version = Version(policy)
@@ -46,16 +45,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         version.moved()
         session.own.refresh()
 
-    learner = Learner(
-        policy,
-        optimizer,
-        recipe.objective,
-        recipe.selector,
-        recipe.training,
-        reference=_reference(recipe) if recipe.objective.refers else None,
-        passes=Passes(recipe.source.epochs, recipe.source.minibatches),
-        comparable=not recipe.sampling.transform.truncates,
-    )
+    learner = _learner(session, optimizer)
     return Crew(
         rundir=rundir,
         learner=learner,
@@ -71,6 +61,31 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
+        keepers={**learner.carriers, **({} if policy.critic is None else {"critic": policy.critic})},
+    )
+
+
+def _learner(session: Session, optimizer: Updater) -> Learner:
+    """What turns a batch into an update, with the reference and what else its objective wants carried."""
+    from klimb.training.carrying import open_carriers
+    from klimb.training.step import Learner
+    from klimb.training.weighing import Passes
+
+    recipe = session.recipe
+    reference = _reference(recipe) if recipe.objective.refers else None
+    carriers = open_carriers(
+        recipe.objective.carried, session.policy.named_parameters, reference.named_parameters if reference else None
+    )
+    return Learner(
+        session.policy,
+        optimizer,
+        recipe.objective,
+        recipe.selector,
+        recipe.training,
+        reference=reference,
+        passes=Passes(recipe.source.epochs, recipe.source.minibatches),
+        comparable=not recipe.sampling.transform.truncates,
+        carriers=carriers,
     )
 
 
@@ -86,6 +101,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Sup
         version=version if session.own is session.sampler else lambda: "",
         seed=recipe.seed,
         stage=stage,
+        template=session.policy.template(),
     )
 
 
@@ -120,7 +136,10 @@ class Examiner:
 
     def __init__(self, session: Session, version: Version, rundir: RunDir) -> None:
         self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
-        self._exam = Exam(session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed)
+        template = session.policy.template()
+        self._exam = Exam(
+            session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed, template
+        )
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics and the groups of the evaluation after `step`."""

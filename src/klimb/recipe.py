@@ -15,7 +15,7 @@ from klimb.evaluation.base import Evaluate
 from klimb.generation import AnyGenerator
 from klimb.generation.base import Sampling
 from klimb.generation.local import Local
-from klimb.objectives import AnyObjective
+from klimb.objectives import AnyObjective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
 from klimb.selection import AnySelector
@@ -66,6 +66,12 @@ class Recipe(Settings):
         """What does not fit together, each with its cure."""
         return list(self._faults())
 
+    @property
+    def situation(self) -> validity.Situation:
+        """What decides whether the objective's gradient is the one it is meant to have."""
+        updates = self.source.epochs * self.source.minibatches
+        return validity.Situation(self.objective, updates, self.sampling.transform.truncates, self.sampling.max_tokens)
+
     def files(self) -> list[Path]:
         """The user's own Python files that this recipe runs: part of what a run is, like its data."""
         named = [getattr(self.objective, "path", None), *(getattr(reward, "path", None) for reward in self.rewards)]
@@ -91,6 +97,7 @@ class Recipe(Settings):
                 f"source.prompts={source.prompts}",
                 f"source.minibatches={source.prompts} or fewer",
             )
+        yield from validity.faults(self.situation)
         yield from self._reward_faults()
         yield from self._sampling_faults()
 

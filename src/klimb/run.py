@@ -96,6 +96,8 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
 
     log.event("policy", how=session.policy.describe())
     log.event("sampler", how=session.sampler.describe())
+    if session.recipe.objective.critic:
+        session.policy.add_critic(session.recipe.objective.moves_trunk)
     optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)

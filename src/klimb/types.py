@@ -53,11 +53,15 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What a sampler did to the policy's distribution before it drew: its log-probs are of the transformed one."""
+    """What a sampler did to the policy's distribution before it drew: its log-probs are of the transformed one.
+
+    `known` is False for an imported log that does not say; the numbers then mean nothing.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    known: bool = True
 
     @property
     def truncates(self) -> bool:
@@ -70,7 +74,8 @@ class Completion:
     """What the policy answered. `tokens` ends with the EOS token where `finish` is EOS.
 
     `logps` (one a token, natural log) are the sampler's own, under its transform; `entropies` (nats) are of the
-    distribution at the sampling temperature, before truncation, and may be absent.
+    distribution at the sampling temperature, before truncation, and may be absent. In an imported log the `logps` may
+    be absent too, or computed afterwards by the model that `estimated` names.
     """
 
     tokens: tuple[int, ...]
@@ -78,6 +83,7 @@ class Completion:
     text: str
     finish: Finish
     entropies: tuple[float, ...] = ()
+    estimated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion with its scores. `reward` is the combined score; None where any needed source failed."""
+    """One completion with its scores. `reward` is the combined score; None where any needed source failed.
+
+    `seed` is that of its draw; -1 in an imported log.
+    """
 
     completion: Completion
     k: int
@@ -120,12 +129,21 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The completions of one prompt, drawn by one version of the policy under one transform."""
+    """The completions of one prompt, drawn by one version of the policy under one transform.
+
+    `template` is the hash of the chat template that the prompt was rendered with; empty = none, or not known.
+    """
 
     prompt: Prompt
     rollouts: tuple[Rollout, ...]
     transform: Transform = field(default_factory=Transform)
     version: str = ""
+    template: str = ""
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether its scored completions (if any) all got the same reward, so that comparing them says nothing."""
+        return len({rollout.reward for rollout in self.rollouts if rollout.reward is not None}) < 2
 
 
 @dataclass(frozen=True, slots=True)

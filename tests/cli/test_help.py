@@ -39,13 +39,20 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
 
 def test_help_names_every_command() -> None:
     _, _, out = loaded("--help")
-    for name in ("train", "evaluate", "sample", "pull", "explain", "doctor", "report", "prove"):
+    for name in ("train", "evaluate", "sample", "pull", "explain", "doctor", "report", "logs", "data", "lens", "prove"):
         assert f"\n  {name} " in out
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["explain", "optimizer.lr"], "1e-05"), (["train", "--help"], "--dry-run"), (["explain"], "source")],
+    [
+        (["explain", "optimizer.lr"], "1e-05"),
+        (["logs", "import", "--help"], "--estimate"),
+        (["data", "inspect", "--help"], "--policy"),
+        (["train", "--help"], "--dry-run"),
+        (["lens", "--help"], "--against-step"),
+        (["explain"], "source"),
+    ],
 )
 def test_what_needs_no_model_loads_no_torch(words: list[str], says: str) -> None:
     code, heavy, out = loaded(*words)

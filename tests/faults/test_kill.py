@@ -131,3 +131,39 @@ def test_a_signal_saves_and_the_run_goes_on(number: signal.Signals, tmp_path: Pa
     assert child.wait() == 0
     ended = content(path)
     assert [name for name in unbroken.content if ended.get(name) != unbroken.content[name]] == []
+
+
+CARRIED: dict[str, dict[str, Any]] = {
+    "reinforce": {
+        "type": "reinforce", "baseline": "moving", "beta": 0.05,
+        "kl": {"control": {"target": 0.001}, "refresh": {"every": 3}},
+    },
+    "rpg": {
+        "type": "rpg", "beta": 0.01, "reference": "refreshed", "refresh": {"kappa": 1e-4, "decay": 0.5},
+        "control": {"target": 0.001},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["reinforce", pytest.param("rpg", marks=pytest.mark.slow)])
+def test_a_run_that_refreshes_its_reference_and_steers_its_coefficient_goes_on_to_the_same_bytes(
+    name: str, tmp_path: Path
+) -> None:
+    settings = SETTINGS | {"objective": CARRIED[name]}
+    child = Child(tmp_path / "whole", settings)
+    child.stages()
+    assert child.wait() == 0
+    whole = content(tmp_path / "whole")
+    lines: Any = whole["metrics.jsonl"][1:]
+    ages, betas = ([line[key] for line in lines] for key in ("policy/reference_age", "objective/kl_coefficient"))
+    assert ages.count(1.0) > 1, "refreshed at least once"
+    assert len(set(betas)) == len(betas), "another coefficient in every step"
+    last = "checkpoints/step-000009/"
+    assert {last + "reference.safetensors", last + "controller.safetensors"} <= set(whole)
+    assert (last + "baseline.safetensors" in whole) is (name == "reinforce")
+    assert kill(tmp_path / "run", ("optimize", 14), 0.0, settings) != "ended before the kill"
+    child = Child(tmp_path / "run", settings)
+    child.stages()
+    assert child.wait() == 0
+    ended = content(tmp_path / "run")
+    assert [file for file in whole if ended.get(file) != whole[file]] == []

@@ -151,3 +151,43 @@ def test_whitened_advantages_have_mean_zero_and_variance_one_over_learning_token
     assert (found[~LEARN] == 0).all()
     assert (A.whitened(torch.full((7,), 0.1), LEARN) == 0).all()
     assert (A.whitened(advantage, torch.zeros(7, dtype=torch.bool)) == 0).all()
+
+
+def test_a_moving_baseline_is_taken_off_scored_rows_alone() -> None:
+    found = A.moving(REWARD, SCORED, 0.25)
+    np.testing.assert_allclose(found, np.where(SCORED, REWARD - 0.25, 0.0))
+
+
+def test_what_is_still_to_come_is_summed_within_each_row_over_learning_tokens() -> None:
+    values = torch.tensor([1.0, 2.0, 50.0, 4.0, 60.0, 70.0, 8.0], requires_grad=True)
+    togo = F.segments.sum_to_go(values, LEARN, ROW, 4)
+    np.testing.assert_allclose(togo.detach(), [3.0, 2.0, 0.0, 4.0, 0.0, 0.0, 8.0])
+    assert togo.dtype == values.dtype
+    assert torch.autograd.gradcheck(
+        lambda x: F.segments.sum_to_go(x, LEARN, ROW, 4), values.detach().double().requires_grad_()
+    )
+    assert F.segments.sum_to_go(torch.zeros(0), LEARN[:0], ROW[:0], 0).shape == (0,)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-80, 80), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12))
+def test_the_sums_to_go_are_those_of_a_loop(rows: list[tuple[float, bool, int]]) -> None:
+    rows = sorted(rows, key=lambda item: item[2])
+    found = F.segments.sum_to_go(*(torch.tensor(column) for column in zip(*rows, strict=True)), 4)  # type: ignore[arg-type]
+    for t, (_, learn, row) in enumerate(rows):
+        rest = sum(value for value, counts, other in rows[t:] if counts and other == row)
+        assert found[t].item() == pytest.approx(rest if learn else 0.0, abs=1e-3)
+
+
+def test_numbers_carried_from_step_to_step_are_their_formulas() -> None:
+    m = F.moving
+    assert m.average(2.0, 6.0, 0.75) == 3.0
+    assert m.unbiased(0.0, 0, 0.9) == 0.0
+    total, values = 0.0, [1.0, 4.0, -2.0]
+    for value in values:
+        total = m.average(total, value, 0.5)
+    weights = np.array([0.125, 0.25, 0.5])
+    assert m.unbiased(total, 3, 0.5) == pytest.approx((weights * values).sum() / weights.sum())
+    assert m.unbiased(m.average(0.0, 3.0, 0.9), 1, 0.9) == pytest.approx(3.0)
+    for found, factor in ((0.1, 1.0), (0.11, 1.01), (0.09, 0.99), (9.0, 1.02), (0.0, 0.98)):
+        assert m.proportional(0.5, found, 0.1, 0.1, 0.2) == pytest.approx(0.5 * factor)

@@ -132,3 +132,25 @@ def test_the_clips_have_the_right_gradient() -> None:
     assert gradcheck(lambda w: F.clip.dual(w, advantage, LOW, HIGH, C), ratio)
     assert gradcheck(lambda p: F.clip.rpg(advantage, fixed, p, (LOW, HIGH, C)), ratio)
     assert gradcheck(lambda p: F.clip.cispo(fixed, advantage, p, 1.5), ratio)
+
+
+@pytest.mark.parametrize(("ratio", "up", "down"), REGIONS)
+@pytest.mark.parametrize("force", [2.0, -2.0])
+@pytest.mark.parametrize("weight", [0.5, -0.5])
+def test_a_clip_by_another_sign_lets_through_where_that_sign_says(
+    ratio: float, up: bool, down: bool, force: float, weight: float
+) -> None:
+    w, logp, live = wide(ratio).requires_grad_(), wide(-1.5).requires_grad_(), up if force >= 0 else down
+    score = F.clip.score_by(wide(weight), w, logp, wide(force), (LOW, HIGH, C))
+    assert slope(score, logp) == (-weight if live else 0.0)
+    ratioed = F.clip.dual_by(w, wide(weight), wide(force), (LOW, HIGH, C))
+    assert slope(ratioed, w) == (-weight if live else 0.0)
+    bound = min(ratio, 1 + HIGH) if force >= 0 else min(max(ratio, 1 - LOW), C)
+    assert ratioed.item() == -bound * weight
+
+
+def test_what_is_clipped_by_another_sign_has_the_right_gradient() -> None:
+    ratio, sign = wide(0.5, 0.9, 1.2, 2.0, 0.5, 0.9, 5.0, 12.0), wide(1, 1, 1, 1, -1, -1, -1, -1)
+    weight, bounds = -sign * 0.3, (LOW, HIGH, C)
+    assert gradcheck(lambda w: F.clip.dual_by(w, weight, sign, bounds), ratio.clone().requires_grad_())
+    assert gradcheck(lambda p: F.clip.score_by(weight, ratio, p, sign, bounds), ratio.clone().requires_grad_())

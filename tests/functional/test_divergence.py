@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from klimb import functional as F
 from klimb.functional import divergence as d
 
 DRAW = torch.Generator().manual_seed(1)
@@ -22,6 +21,7 @@ FORMS = {
     "rkl": (d.rkl, d.rkl_force),
     "ufkl": (d.ufkl, d.ufkl_force),
     "urkl": (d.urkl, d.urkl_force),
+    "jeffreys": (d.jeffreys, d.jeffreys_force),
 }
 WIDE = st.floats(-80, 80)
 
@@ -57,8 +57,10 @@ def test_the_values_and_forces_are_their_formulas(lw: float, lu: float) -> None:
         "rkl": w * (lw - lu),
         "ufkl": u * (lu - lw) + w - u,
         "urkl": w * (lw - lu) + u - w,
+        "jeffreys": (w - u) * (lw - lu),
     }
     forces = {"fkl": u, "rkl": -w * (lw - lu + 1), "ufkl": -(w - u), "urkl": -w * (lw - lu)}
+    forces["jeffreys"] = u - w * (lw - lu + 1)
     at = torch.tensor([lw], dtype=torch.float64), torch.tensor([lu], dtype=torch.float64)
     for name, (value, force) in FORMS.items():
         np.testing.assert_allclose(value(*at), [values[name]], rtol=1e-9, atol=1e-9)
@@ -88,7 +90,7 @@ def test_nothing_overflows_in_single_precision(lw: float, lu: float) -> None:
 def test_towards_the_sampler_they_are_the_papers_four(lw: float) -> None:
     w, zero = np.exp(lw), torch.zeros(1, dtype=torch.float64)
     at = torch.tensor([lw], dtype=torch.float64)
-    paper = {"fkl": -lw, "rkl": w * lw, "ufkl": w - lw - 1, "urkl": w * lw - w + 1}
+    paper = {"fkl": -lw, "rkl": w * lw, "ufkl": w - lw - 1, "urkl": w * lw - w + 1, "jeffreys": (w - 1) * lw}
     for name, (value, _) in FORMS.items():
         np.testing.assert_allclose(value(at, zero), [paper[name]], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(d.k3(-at), d.ufkl(at, zero), rtol=1e-7, atol=1e-12)
@@ -102,7 +104,8 @@ def test_the_mean_under_old_is_the_divergence_for_any_mass_of_the_reference(name
     def stated(logp: Tensor) -> Tensor:
         pi, r = logp.exp(), ref.exp()
         extra = pi.sum() - r.sum() if name == "ufkl" else r.sum() - pi.sum() if name == "urkl" else 0.0
-        return (r * (ref - logp)).sum() + extra if name.endswith("fkl") else (pi * (logp - ref)).sum() + extra
+        forward, reverse = (r * (ref - logp)).sum() + extra, (pi * (logp - ref)).sum() + extra
+        return forward + reverse if name == "jeffreys" else forward if name.endswith("fkl") else reverse
 
     def estimated(logp: Tensor) -> Tensor:
         return (LOGOLD.exp() * FORMS[name][0](logp - LOGOLD, ref - LOGOLD)).sum()
@@ -169,11 +172,8 @@ def test_off_policy_weights_give_one_gradient_attached_and_the_other_detached() 
     old = LOGOLD.exp()
 
     def weighted(k: Callable[[Tensor], Tensor], attached: bool) -> Tensor:
-        def value(logp: Tensor) -> Tensor:
-            w = F.importance.ratio(logp - LOGOLD)
-            return (old * (w if attached else w.detach()) * k(logp - LOGREF)).sum()
-
-        return gradient(value)
+        weigh = d.attached if attached else d.detached
+        return gradient(lambda logp: (old * weigh(k(logp - LOGREF), logp - LOGOLD)).sum())
 
     for k in (d.k1, d.k3):
         assert off_by(weighted(k, attached=True), reverse_kl(LOGREF)) < 1e-14
@@ -196,6 +196,8 @@ def test_the_differentiable_ones_have_the_right_gradient() -> None:
         assert gradcheck(value, (lw, lu))
     for k in (d.k1, d.k2, d.k3):
         assert gradcheck(k, lw)
+    assert gradcheck(d.attached, (lu, lw))
+    assert gradcheck(lambda estimate: d.detached(estimate, lw.detach()), lu)
     rows = THETA[None].clone().requires_grad_(), REF[None].clone().requires_grad_()
     assert gradcheck(d.exact, rows)
 
@@ -206,3 +208,11 @@ def test_k2_and_k3_are_never_negative(gaps: list[float]) -> None:
     at = torch.tensor(gaps, dtype=torch.float64)
     assert (d.k2(at) >= 0).all()
     assert (d.k3(at) >= -1e-15).all()
+
+
+def test_weighted_estimates_are_the_ratio_times_the_estimate_and_the_tables_have_every_name() -> None:
+    estimate, lw = torch.tensor([0.5, 2.0, 3.0]), torch.tensor([0.0, 1.0, 99.0])
+    for weigh in (d.attached, d.detached):
+        np.testing.assert_allclose(weigh(estimate, lw), [0.5, 2 * np.e, 3 * np.exp(20)], rtol=1e-6)
+    assert dict(d.FORMS) == FORMS
+    assert dict(d.ESTIMATORS) == {"k1": d.k1, "k2": d.k2, "k3": d.k3}

@@ -115,3 +115,12 @@ def test_masked_weights_are_zero_outside_their_interval_and_carry_no_gradient() 
 def test_a_misspelt_formula_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no 'entropie'"):
         _ = F.entropie
+
+
+def test_a_straight_ratio_has_the_rows_value_and_the_tokens_gradient() -> None:
+    value, logp = torch.tensor([0.5, 3.0]).requires_grad_(), torch.tensor([-1.0, -2.0]).requires_grad_()
+    found = F.importance.straight(value, logp)
+    slopes = torch.autograd.grad(found.sum(), (value, logp), allow_unused=True)
+    assert found.tolist() == [0.5, 3.0]
+    assert slopes[0] is None
+    assert slopes[1].tolist() == [0.5, 3.0]

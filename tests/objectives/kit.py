@@ -1,29 +1,39 @@
-"""What tests of objectives share, over the public test kit of `klimb.proving`."""
+"""What the tests of objectives use of the public kit, and what only they need."""
 
 from __future__ import annotations
 
-from klimb.objectives import RPG, Objective
-from klimb.proving.catalog import EVERY, FORMS, changed
+import torch
+
+from klimb.batch import Batch
+from klimb.objectives import Objective
+from klimb.proving import catalog
+from klimb.proving.catalog import CLIPS, FORMS, PENALTIES, REWARD, changed
 from klimb.proving.laws import without_divergence
 from klimb.proving.policy import Enumerable
 from klimb.proving.samples import moved, outputs, ready, reordered, update
 from klimb.proving.samples import sample_batch as batch
 
 __all__ = [
+    "CLIPS",
     "EVERY",
     "FORMS",
+    "PENALTIES",
+    "REWARD",
     "Enumerable",
     "batch",
     "changed",
     "moved",
     "named",
     "outputs",
+    "parts_of",
     "ready",
     "reordered",
     "update",
     "without_clip",
     "without_divergence",
 ]
+EVERY = tuple(objective for objective in catalog.EVERY if not objective.critic)
+"""Those whose loss is of log-probs alone; the one with a critic has its laws in `test_ppo`, with values."""
 
 
 def named(objective: Objective) -> str:
@@ -34,7 +44,11 @@ def named(objective: Objective) -> str:
 
 def without_clip(objective: Objective) -> Objective:
     """The same objective with bounds that nothing reaches."""
-    if isinstance(objective, RPG):
-        return changed(objective, clip="none")
-    wide = {"eps_low": 1.0, "eps_high": 1e9, "cap": 1e9}
+    wide = {"eps_low": 1.0, "eps_high": 1e9, "cap": 1e9, "c": 1e9}
     return changed(objective, **{name: wide[name] for name in wide if name in type(objective).model_fields})
+
+
+def parts_of(whole: Batch, cuts: list[int]) -> list[torch.Tensor]:
+    """Row indices of each part, cut by a label per row."""
+    labels = torch.tensor([cuts[row % len(cuts)] for row in range(whole.rows)])
+    return [torch.nonzero(labels == label).flatten() for label in sorted(set(labels.tolist()))]

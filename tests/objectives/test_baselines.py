@@ -14,7 +14,7 @@ from torch import Tensor
 
 from klimb import functional as F
 from klimb.batch import Batch
-from klimb.objectives import CISPO, DAPO, GSPO, RLOO, DrGRPO, ReinforcePP, ReinforcePPBaseline
+from klimb.objectives import CISPO, DAPO, GSPO, RLOO, DrGRPO, GSPOToken, ReinforcePP, ReinforcePPBaseline
 from tests.objectives.kit import batch, moved, ready, update
 
 Numbers = NDArray[np.float64]
@@ -156,7 +156,7 @@ def test_its_group_form_whitens_what_the_group_mean_leaves_and_adds_k2() -> None
 
 
 @pytest.mark.parametrize(
-    "objective", [RLOO(), DrGRPO(length=1), DAPO(), GSPO(), CISPO(), ReinforcePPBaseline()], ids=repr
+    "objective", [RLOO(), DrGRPO(length=1), DAPO(), GSPO(), GSPOToken(), CISPO(), ReinforcePPBaseline()], ids=repr
 )
 def test_what_compares_within_a_group_asks_for_two_answers(objective: RLOO) -> None:
     assert objective.minimum_group == 2

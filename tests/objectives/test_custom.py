@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from klimb.objectives import AnyObjective, Custom, Objective, Reinforce
+from klimb.objectives.carried import Carried
 from tests.objectives.kit import batch, moved, ready, update
 
 MINE = """
@@ -57,6 +58,7 @@ def test_a_users_own_objective_is_used_by_its_file_and_name(mine: Path) -> None:
         {"type": "custom", "path": f"{mine}:Mine", "settings": {"gain": 2.0}}
     )
     assert (custom.minimum_group, custom.needs, custom.refers) == (3, {"groups", "labels"}, False)
+    assert (custom.reads_old, custom.carried) == (False, Carried())
     assert Custom(path=f"{mine}:Mine", settings={"gain": 6.0}).refers
     whole = ready(custom, batch(17))
     plain = Reinforce(level="sequence")

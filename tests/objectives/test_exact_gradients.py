@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from klimb.objectives import GRPO, RLOO, RPG, Reinforce, ReinforcePPBaseline
 from klimb.proving import Enumerable, Target, World, exact_gradient, expected_gradient, world
+from klimb.proving.targets import Divergence
 from tests.objectives.kit import FORMS, changed, named, without_clip
 
 SEQUENCES = Enumerable(words=3, length=3)
@@ -24,7 +24,8 @@ def alone(policy: Enumerable, drift: float) -> World:
 
 
 def target(form: RPG) -> Target:
-    divergence: Literal["forward", "reverse"] = "forward" if form.divergence.endswith("fkl") else "reverse"
+    divergence: Divergence = "forward" if form.divergence.endswith("fkl") else "reverse"
+    divergence = "Jeffreys" if form.divergence == "jeffreys" else divergence
     return Target(divergence, "old" if form.reference == "old" else "ref", BETA)
 
 

@@ -64,7 +64,13 @@ def test_rpg_is_the_reference_pseudo_code_written_as_loops(form: RPG, reference:
         ref = old if reference == "old" else float(whole.ref[t])
         lw, lu = now - old, ref - old
         w, u = math.exp(lw), math.exp(lu)
-        k = {"fkl": u, "ufkl": -(w - u), "rkl": -w * (lw - lu + 1), "urkl": -w * (lw - lu)}[form.divergence]
+        k = {
+            "fkl": u,
+            "ufkl": -(w - u),
+            "rkl": -w * (lw - lu + 1),
+            "urkl": -w * (lw - lu),
+            "jeffreys": u - w * (lw - lu + 1),
+        }[form.divergence]
         if form.form == "reinforce":
             weight = w * a + 0.3 * k
             live = w < 1.28 if weight >= 0 else 0.8 < w < 10
@@ -78,6 +84,7 @@ def test_rpg_is_the_reference_pseudo_code_written_as_loops(form: RPG, reference:
                 "ufkl": u * (lu - lw) + w - u,
                 "rkl": w * (lw - lu),
                 "urkl": w * (lw - lu) + u - w,
+                "jeffreys": (u - w) * (lu - lw),
             }[form.divergence]
             loss += -bound * a + 0.3 * kl
             slope = (-w * a if bound == w else 0.0) - 0.3 * k

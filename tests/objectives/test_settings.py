@@ -14,9 +14,12 @@ from klimb.objectives import (
     DAPO,
     GRPO,
     GSPO,
+    PPO,
+    RLOO,
     RPG,
     AnyObjective,
     DrGRPO,
+    GSPOToken,
     Objective,
     Reinforce,
     ReinforcePP,
@@ -25,19 +28,34 @@ from klimb.objectives import (
 from klimb.selection import AnySelector, Every
 from tests.objectives.kit import batch, changed
 
+NEVER = {"every": 0, "kappa": 0.0, "decay": 0.9}
+FIXED = {"target": 0.0, "gain": 0.1, "limit": 0.2}
+
+
+def kl(where: str, estimator: str) -> dict[str, object]:
+    """No KL, but this one where beta is not zero."""
+    how = {"where": where, "estimator": estimator, "weighted": "none", "control": FIXED, "refresh": NEVER}
+    return {"beta": 0.0, "kl": how}
+
+
 PAPERS = [
-    (Reinforce(), {"baseline": "group", "level": "token"}),
-    (GRPO(), {"eps_low": 0.2, "eps_high": 0.2, "beta": 0.0}),
-    (DrGRPO(length=3), {"length": 3, "eps_low": 0.2, "eps_high": 0.2}),
-    (DAPO(), {"eps_low": 0.2, "eps_high": 0.28, "length": 1024, "buffer": 0, "penalty": 1.0}),
-    (GSPO(), {"eps_low": 3e-4, "eps_high": 4e-4}),
-    (CISPO(), {"cap": 5.0}),
-    (ReinforcePP(), {"eps_low": 0.2, "eps_high": 0.2}),
-    (ReinforcePPBaseline(), {"eps_low": 0.2, "eps_high": 0.2, "beta": 0.0}),
+    (Reinforce(), {"baseline": "group", "level": "token", "decay": 0.9, **kl("reward", "k1")}),
+    (RLOO(), kl("reward", "k1")),
+    (PPO(), {"eps_low": 0.2, "eps_high": 0.2, "gamma": 1.0, "lam": 0.95, "whiten": True, "value_weight": 0.1,
+             "value_clip": 0.2, "trunk": True}),
+    (GRPO(), {"eps_low": 0.2, "eps_high": 0.2, **kl("loss", "k3")}),
+    (DrGRPO(length=3), {"length": 3, "eps_low": 0.2, "eps_high": 0.2, **kl("loss", "k3")}),
+    (DAPO(), {"eps_low": 0.2, "eps_high": 0.28, "length": 1024, "buffer": 0, "penalty": 1.0, **kl("loss", "k3")}),
+    (GSPO(), {"eps_low": 3e-4, "eps_high": 4e-4, **kl("loss", "k3")}),
+    (GSPOToken(), {"eps_low": 3e-4, "eps_high": 4e-4, **kl("loss", "k3")}),
+    (CISPO(), {"cap": 5.0, **kl("loss", "k3")}),
+    (ReinforcePP(), {"eps_low": 0.2, "eps_high": 0.2, **kl("reward", "k1")}),
+    (ReinforcePPBaseline(), {"eps_low": 0.2, "eps_high": 0.2, **kl("loss", "k2")}),
     (RPG(), {"eps_low": 0.2, "eps_high": 0.28, "c": 10.0, "beta": 1e-4, "divergence": "urkl", "form": "reinforce",
-             "reference": "old", "clip": "rpg", "level": "token"}),
+             "reference": "old", "clip": "rpg", "level": "token", "kl": "by_form", "cap": 5.0, "control": FIXED,
+             "refresh": NEVER}),
 ]  # fmt: skip
-LOWEST = {
+LOWEST: dict[str, float] = {
     "eps_low": 0.0,
     "eps_high": 0.0,
     "c": 1.0,
@@ -46,8 +64,12 @@ LOWEST = {
     "length": 0,
     "buffer": -1,
     "penalty": -1e-9,
+    "gamma": -1e-9,
+    "lam": -1e-9,
+    "value_weight": 0.0,
+    "value_clip": 0.0,
 }
-ALLOWED = {
+ALLOWED: dict[str, float | None] = {
     "eps_low": 1.0,
     "eps_high": 1e-9,
     "c": 1.001,
@@ -56,12 +78,17 @@ ALLOWED = {
     "length": 1,
     "buffer": 0,
     "penalty": 0.0,
+    "gamma": 0.0,
+    "lam": 0.0,
+    "value_weight": 1e-9,
+    "value_clip": None,
 }
 
 
 @pytest.mark.parametrize(("objective", "defaults"), PAPERS, ids=lambda value: type(value).__name__)
 def test_the_defaults_are_those_of_the_papers(objective: Objective, defaults: dict[str, object]) -> None:
-    assert objective.model_dump(exclude={"type"}) == defaults
+    assert not objective.allow_bias
+    assert objective.model_dump(exclude={"type", "allow_bias"}) == defaults
 
 
 @pytest.mark.parametrize("objective", [objective for objective, _ in PAPERS], ids=lambda value: type(value).__name__)

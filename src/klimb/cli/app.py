@@ -19,6 +19,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+logs = typer.Typer(help="Check and import logs of other policies.", rich_markup_mode=None)
+data = typer.Typer(help="Look at data before training on it.", rich_markup_mode=None)
+app.add_typer(logs, name="logs")
+app.add_typer(data, name="data")
+
 
 def command() -> Any:
     """The whole command line as one click command."""
@@ -151,3 +156,75 @@ def prove(
 
     if not proving.prove(objective, words or [], every=every, off_policy=off_policy, as_json=as_json):
         raise typer.Exit(1)
+
+
+@logs.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A rollouts file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check a rollouts file: every fault by row and field, with its cure."""
+    from klimb.cli import logging
+
+    if not logging.check(file, as_json=as_json):
+        raise typer.Exit(3)
+
+
+@logs.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, a JSON list or Parquet.")],
+    out: Annotated[Path, typer.Option(metavar="OUT.parquet", help="The rollouts file to write.")],
+    mapping: Annotated[
+        str, typer.Option("--map", metavar="MAP", help="chat, trl, verl, slime, openai, or a YAML file.")
+    ],
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Whose tokenizer, where the log has no token ids.")
+    ] = None,
+    estimate: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Whose log-probs stand in for those that are missing.")
+    ] = None,
+    refused: Annotated[
+        Path | None, typer.Option(metavar="LIST.jsonl", help="Where rows are listed; by default OUT.rows.jsonl.")
+    ] = None,
+) -> None:
+    """Make a rollouts file of another system's log; rows that cannot be used are listed by reason."""
+    from klimb.cli import logging
+
+    logging.import_(file, out, mapping, logging.Models(tokenizer, estimate), refused)
+
+
+@data.command()
+def inspect(
+    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="A rollouts file, a folder of them, or a run.")],
+    policy: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The policy that is to learn: a run, a folder or a name.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows the policy is asked about, at most.")] = 256,
+    success: Annotated[float, typer.Option(help="A reward of at least this is a success.")] = 1.0,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all of it as JSON.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
+) -> None:
+    """Say what logs hold, and whether they are enough to learn from, and with which objectives."""
+    from klimb.cli import logging
+
+    logging.inspect(logs, logging.Wanted(policy, rows, success), as_json=as_json, html=html)
+
+
+@app.command()
+def lens(
+    target: Annotated[Path, typer.Argument(metavar="RUN_OR_FILE", help="A run directory, or JSONL with --model.")],
+    out: Annotated[Path | None, typer.Option(help="The page; by default lens.html in the run.")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="The step; by default the newest.")] = None,
+    against: Annotated[Path | None, typer.Option(metavar="RUN", help="Another run beside it.")] = None,
+    against_step: Annotated[int | None, typer.Option(min=1, help="Another step beside it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Scores a file of prompt and completion rows.")] = None,
+    numbers: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All numbers too.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The figures too, as SVG and PNG.")] = None,
+) -> None:
+    """Look at a step token by token: entropy, ratio, KL, advantage, alternatives, on one page."""
+    from klimb.cli import lensing
+
+    outputs = lensing.Outputs(out, numbers, plots)
+    print(lensing.lens(lensing.Wanted(target, model, step, against, against_step), outputs))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from klimb.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
+    from klimb.policy.policy import Policy
     from klimb.recipe import Recipe
 
 
@@ -32,6 +33,16 @@ def place(target: str, step: int | None = None) -> Place:
             f"the checkpoint of step {step} of a run", f"{target} is not a run directory", "leave --step out"
         )
     return Place(target)
+
+
+def opened(target: str) -> Policy:
+    """The policy that the target names, loaded. Raises KlimbError."""
+    from klimb.policy.base import PolicySettings
+    from klimb.policy.loading import load
+
+    where = place(target)
+    settings = where.recipe.model if where.recipe else PolicySettings()
+    return load(settings.model_copy(update={"name": where.model}), where.recipe.seed if where.recipe else 0)
 
 
 def _is_run(folder: Path) -> bool:

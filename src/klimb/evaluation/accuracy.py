@@ -50,6 +50,7 @@ class Exam:
     settings: Evaluate
     sampling: Sampling
     seed: int
+    template: str = ""
     correct: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ def evaluate(
     done = [completions[0] for completions in sampler.sample(requests, asked)] if requests else []
     scores = score_all(prompts, done) if requests else []
     groups = [
-        Group(prompt, (Rollout(one, 0, drawn, named, named[correct].value),), asked.transform, version)
+        Group(prompt, (Rollout(one, 0, drawn, named, named[correct].value),), asked.transform, version, exam.template)
         for prompt, one, drawn, named in zip(prompts, done, seeds, scores, strict=True)
     ]
     formats = [name for name, kind in exam.sources.items() if kind == "format"]

@@ -7,9 +7,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from klimb.functional import advantage, clip, divergence, entropy, importance, logprobs, segments, weighting
+    from klimb.functional import (
+        advantage,
+        clip,
+        divergence,
+        entropy,
+        importance,
+        logprobs,
+        moving,
+        offpolicy,
+        segments,
+        value,
+        weighting,
+    )
 
-__all__ = ["advantage", "clip", "divergence", "entropy", "importance", "logprobs", "segments", "weighting"]
+__all__ = [
+    "advantage",
+    "clip",
+    "divergence",
+    "entropy",
+    "importance",
+    "logprobs",
+    "moving",
+    "offpolicy",
+    "segments",
+    "value",
+    "weighting",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -30,6 +30,11 @@ def batch_mean(reward: PerRow, scored: RowMask, group: RowGroups, groups: int) -
     return group_mean(reward, scored, torch.zeros_like(group), 1)
 
 
+def moving(reward: PerRow, scored: RowMask, baseline: float) -> PerRow:
+    """A_i = R_i - b, b made of earlier steps only (see `moving.average`), so that it does not see the sample."""
+    return torch.where(scored, reward - baseline, torch.zeros_like(reward))
+
+
 def leave_one_out(reward: PerRow, scored: RowMask, group: RowGroups, groups: int) -> PerRow:
     """A_i = R_i - mean of the *other* rows of its group = n/(n-1) (R_i - mean) (RLOO, 2402.14740); zero where n = 1."""
     size = segments.count_by(scored, group, groups, torch.float64)

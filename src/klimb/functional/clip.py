@@ -35,10 +35,14 @@ def dual(ratio: PerToken, advantage: PerToken, eps_low: float, eps_high: float, 
 
     The advantage is taken as a constant.
     """
-    fixed = advantage.detach()
-    bound = torch.where(fixed >= 0, ratio.clamp(max=1 + eps_high), ratio.clamp(1 - eps_low, c)).detach()
-    live = dual_live(ratio, fixed, eps_low, eps_high, c)
-    return none(torch.where(live, ratio, bound), fixed)
+    return dual_by(ratio, advantage, advantage, (eps_low, eps_high, c))
+
+
+def dual_by(ratio: PerToken, advantage: PerToken, force: PerToken, bounds: tuple[float, float, float]) -> PerToken:
+    """The dual clip of -w A whose branch is chosen by the sign of `force` instead of A's; both are constants."""
+    fixed, (eps_low, eps_high, c) = advantage.detach(), bounds
+    bound = torch.where(force >= 0, ratio.clamp(max=1 + eps_high), ratio.clamp(1 - eps_low, c)).detach()
+    return none(torch.where(dual_live(ratio, force, *bounds), ratio, bound), fixed)
 
 
 def ppo_live(ratio: PerToken, advantage: PerToken, eps_low: float, eps_high: float) -> TokenMask:
@@ -60,9 +64,18 @@ def rpg(weight: PerToken, ratio: PerToken, logp: PerToken, bounds: tuple[float, 
     `weight` is w A + beta K, which has the sign of the regularised advantage; `bounds` = (eps_low, eps_high, c).
     Departure: where clipped the value is zero, not the paper's constant; the gradient is the same.
     """
-    fixed = weight.detach()
-    live = dual_live(ratio, fixed, *bounds)
-    return torch.where(live, -fixed * logp, torch.zeros_like(logp))
+    return score_by(weight, ratio, logp, weight.detach(), bounds)
+
+
+def score_by(
+    weight: PerToken, ratio: PerToken, logp: PerToken, force: PerToken, bounds: tuple[float, float, float]
+) -> PerToken:
+    """-SG(weight) log pi where a dual clip that branches on the sign of `force` lets it through, else 0.
+
+    With force = A while the weight holds the KL's pull too: what the "clip_ppo" option of RPG's code computes.
+    """
+    live = dual_live(ratio, force, *bounds)
+    return torch.where(live, -weight.detach() * logp, torch.zeros_like(logp))
 
 
 def cispo(ratio: PerToken, advantage: PerToken, logp: PerToken, cap: float) -> PerToken:

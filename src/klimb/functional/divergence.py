@@ -11,6 +11,9 @@ and no force at w = u; they scale with the mass of an unnormalised reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import torch
 
 from klimb.functional.importance import LIMIT, ratio
@@ -34,6 +37,22 @@ def k3(log_ratio: PerToken) -> PerToken:
     As an unweighted loss on-policy in p it has the gradient of the *forward* KL(q||p); off-policy of neither.
     """
     return torch.expm1((-log_ratio).clamp(-LIMIT, LIMIT)) + log_ratio
+
+
+def attached(estimate: PerToken, lw: PerToken) -> PerToken:
+    """w k, samples from old, w = pi/old in the gradient (RPG, 2505.17508, App. D).
+
+    With k1 or k3 of log(pi/ref): unbiased for the reverse KL(pi||ref), and so is its gradient. With k2: of neither.
+    """
+    return ratio(lw) * estimate
+
+
+def detached(estimate: PerToken, lw: PerToken) -> PerToken:
+    """SG(w) k, samples from old: as a loss, the estimator's on-policy gradient, made right off-policy.
+
+    Of log(pi/ref): with k2 the reverse KL(pi||ref)'s, with k3 the forward KL(ref||pi)'s, with k1 noise around zero.
+    """
+    return ratio(lw).detach() * estimate
 
 
 def exact(p: Logits, q: Logits) -> PerToken:
@@ -82,3 +101,33 @@ def urkl(lw: PerToken, lu: PerToken) -> PerToken:
 def urkl_force(lw: PerToken, lu: PerToken) -> PerToken:
     """K = -w log(pi/ref)."""
     return -ratio(lw) * (lw - lu)
+
+
+def jeffreys(lw: PerToken, lu: PerToken) -> PerToken:
+    """KL(ref||pi) + KL(pi||ref), the symmetrised divergence; the mass terms of the two "u" forms cancel.
+
+    RPG's code calls half of it "js"; it is not in the paper.
+    """
+    return fkl(lw, lu) + rkl(lw, lu)
+
+
+def jeffreys_force(lw: PerToken, lu: PerToken) -> PerToken:
+    """K = u - w (log(pi/ref) + 1): zero at w = u, like those of the "u" forms."""
+    return fkl_force(lw, lu) + rkl_force(lw, lu)
+
+
+Formula = Callable[[PerToken, PerToken], PerToken]
+
+FORMS: Mapping[str, tuple[Formula, Formula]] = MappingProxyType(
+    {
+        "fkl": (fkl, fkl_force),
+        "rkl": (rkl, rkl_force),
+        "ufkl": (ufkl, ufkl_force),
+        "urkl": (urkl, urkl_force),
+        "jeffreys": (jeffreys, jeffreys_force),
+    }
+)
+"""The value and the force of each divergence, by its name in the settings."""
+
+ESTIMATORS: Mapping[str, Callable[[PerToken], PerToken]] = MappingProxyType({"k1": k1, "k2": k2, "k3": k3})
+"""Schulman's three estimators, by name."""

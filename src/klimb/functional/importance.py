@@ -38,6 +38,14 @@ def geometric(log_ratio: PerToken, learn: TokenMask, row: TokenRows, rows: int) 
     return segments.mean_over_row(log_ratio, learn, row, rows)
 
 
+def straight(value: PerToken, logp: PerToken) -> PerToken:
+    """SG(value) pi / SG(pi): the value of a row's ratio with the gradient of the token's own log-prob.
+
+    GSPO-token (2507.18071, Eq. 14), which lets every token have an advantage of its own.
+    """
+    return value.detach() * (logp - logp.detach()).exp()
+
+
 def truncated(log_ratio: PerToken, cap: float) -> PerToken:
     """min(w, cap), detached: truncated importance sampling, for log_ratio = log(trainer's old / sampler's).
 

@@ -51,3 +51,28 @@ def sum_over_row(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) 
 def mean_over_row(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) -> PerToken:
     """The mean over the learning tokens of the token's own row, given back to each token. Differentiable."""
     return mean_by(values, learn, row, rows)[row]
+
+
+def sum_to_go(values: PerToken, learn: TokenMask, row: TokenRows, rows: int) -> PerToken:
+    """out[t] = the sum over the learning tokens of t's row from t on (in order), t included; zero where not learning.
+
+    Added up in float64 and given back in the type of the values.
+    """
+    inside = torch.where(learn, values, torch.zeros_like(values)).to(torch.float64)
+    before = inside.cumsum(0) - inside
+    first = torch.full((rows,), len(row), device=row.device).scatter_reduce(
+        0, row, torch.arange(len(row), device=row.device), "amin"
+    )
+    done = before - before[first[row]]
+    togo = sum_by(inside, row, rows)[row] - done
+    return torch.where(learn, togo, torch.zeros_like(togo)).to(values.dtype)
+
+
+def running_sum(values: PerToken, row: TokenRows, rows: int) -> PerToken:
+    """The sum from the row's first token up to this one; rows in order, each in one piece. Differentiable.
+
+    Summed in float64: what stands before the row is added and taken off again.
+    """
+    wide = values.to(torch.float64)
+    total = sum_by(wide, row, rows)
+    return (wide.cumsum(0) - (total.cumsum(0) - total)[row]).to(values.dtype)

@@ -13,6 +13,8 @@ from klimb.objectives.dapo import DAPO
 from klimb.objectives.dr_grpo import DrGRPO
 from klimb.objectives.grpo import GRPO
 from klimb.objectives.gspo import GSPO
+from klimb.objectives.gspo_token import GSPOToken
+from klimb.objectives.ppo import PPO
 from klimb.objectives.reinforce import Reinforce
 from klimb.objectives.reinforce_pp import ReinforcePP
 from klimb.objectives.reinforce_pp_baseline import ReinforcePPBaseline
@@ -20,7 +22,19 @@ from klimb.objectives.rloo import RLOO
 from klimb.objectives.rpg import RPG
 
 AnyObjective = Annotated[
-    Reinforce | RLOO | GRPO | DrGRPO | DAPO | GSPO | CISPO | ReinforcePP | ReinforcePPBaseline | RPG | Custom,
+    Reinforce
+    | RLOO
+    | PPO
+    | GRPO
+    | DrGRPO
+    | DAPO
+    | GSPO
+    | GSPOToken
+    | CISPO
+    | ReinforcePP
+    | ReinforcePPBaseline
+    | RPG
+    | Custom,
     Field(discriminator="type"),
 ]
 
@@ -29,11 +43,13 @@ __all__ = [
     "DAPO",
     "GRPO",
     "GSPO",
+    "PPO",
     "RLOO",
     "RPG",
     "AnyObjective",
     "Custom",
     "DrGRPO",
+    "GSPOToken",
     "Objective",
     "Reinforce",
     "ReinforcePP",

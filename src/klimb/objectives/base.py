@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from klimb import functional as F
 from klimb.config import Settings
+from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 class Objective(Settings):
     """A policy objective. Minimise `loss`; everything it returns is a sum weighted by `batch.weight`."""
+
+    allow_bias: bool = False
+    """Accepts combinations whose gradient is known not to be that of what they are meant to climb."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -28,8 +32,28 @@ class Objective(Settings):
 
     @property
     def refers(self) -> bool:
-        """Whether the log-probs of the initial policy are needed (`batch.ref`)."""
+        """Whether the log-probs of a reference policy are needed (`batch.ref`)."""
         return False
+
+    @property
+    def critic(self) -> bool:
+        """Whether a value head is needed: `batch.value` before the first pass, and `now.value` in the loss."""
+        return False
+
+    @property
+    def moves_trunk(self) -> bool:
+        """Whether the critic's loss moves the model too; else its value head reads detached hidden states."""
+        return True
+
+    @property
+    def reads_old(self) -> bool:
+        """Whether `advantage` needs the log-probs of the policy that sampled (`batch.old`)."""
+        return False
+
+    @property
+    def carried(self) -> Carried:
+        """What is carried from step to step; its numbers are given back in `batch.carried`."""
+        return Carried()
 
     def advantage(self, batch: Batch) -> Batch:
         """The batch with `advantage[t]` filled, from `reward[r]` of scored rows only."""
@@ -48,11 +72,11 @@ class Objective(Settings):
         raise NotImplementedError
 
 
-def given(batch: Batch, name: str) -> PerToken:
-    """A field of the batch that must have been filled by now. Raises ValueError where it was not."""
+def given(batch: Batch | Outputs, name: str) -> PerToken:
+    """A field of the batch (or outputs) that must have been filled by now. Raises ValueError where it was not."""
     value: PerToken | None = getattr(batch, name)
     if value is None:
-        raise ValueError(f"the batch has no `{name}`: it is filled before the loss is asked for")
+        raise ValueError(f"the {type(batch).__name__} has no `{name}`: it is filled before the loss is asked for")
     return value
 
 

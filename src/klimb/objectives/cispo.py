@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.penalty import Penalised
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
     from klimb.shapes import PerToken, RowMask
 
 
-class CISPO(Objective):
+class CISPO(Penalised):
     """loss = -SG(min(w, cap)) A log pi with A = (R - mean) / (std + 1e-6); mean over all tokens.
 
     A token far from the sampler keeps its gradient, with a bounded weight. `cap` bounds the ratio itself: other
-    code writes it as 1 + eps. No lower bound and no KL, as the paper runs it.
+    code writes it as 1 + eps. No lower bound, as the paper runs it, which has no KL.
     """
 
     type: Literal["cispo"] = "cispo"
@@ -30,13 +31,13 @@ class CISPO(Objective):
         return 2
 
     def advantage(self, batch: Batch) -> Batch:
-        return spread(batch, F.advantage.z_score(batch.reward, batch.scored, batch.group, len(batch.prompts)))
+        return spread(batch, F.advantage.z_score(self.rewarded(batch), batch.scored, batch.group, len(batch.prompts)))
 
     def weighting(self, batch: Batch) -> PerToken:
         return F.weighting.token_mean(batch.learn)
 
     def live(self, batch: Batch) -> RowMask:
-        return live_rows(batch, forced=False)
+        return live_rows(batch, forced=self.forced)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
@@ -44,4 +45,4 @@ class CISPO(Objective):
         ratio = F.importance.ratio(log_ratio)
         loss = F.clip.cispo(ratio, advantage, now.logp, self.cap)
         capped = (ratio > self.cap) & (advantage != 0)  # a smaller weight, not a lost gradient
-        return terms(batch, loss, movement(log_ratio, ratio, capped))
+        return self.finish(now, batch, loss, movement(log_ratio, ratio, capped))

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from klimb.errors import KlimbError
 from klimb.objectives.base import Objective
+from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
@@ -44,6 +45,22 @@ class Custom(Objective):
     @property
     def refers(self) -> bool:
         return self._inner.refers
+
+    @property
+    def critic(self) -> bool:
+        return self._inner.critic
+
+    @property
+    def moves_trunk(self) -> bool:
+        return self._inner.moves_trunk
+
+    @property
+    def reads_old(self) -> bool:
+        return self._inner.reads_old
+
+    @property
+    def carried(self) -> Carried:
+        return self._inner.carried
 
     def advantage(self, batch: Batch) -> Batch:
         return self._inner.advantage(batch)

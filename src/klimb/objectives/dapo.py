@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from klimb import functional as F
-from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.penalty import Penalised
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
     from klimb.shapes import PerToken, RowMask
 
 
-class DAPO(Objective):
-    """loss = PPO clip, with more room above than below, of A = (R - mean) / (std + 1e-6); mean over all tokens; no KL.
+class DAPO(Penalised):
+    """loss = PPO clip, with more room above than below, of A = (R - mean) / (std + 1e-6); mean over all tokens.
 
-    Departures: dynamic sampling (drawing until every group has both right and wrong answers) belongs to the source;
-    here groups with equal rewards are only left out of the forward pass. The dual clip of the authors' scripts (c = 10)
-    is not in the paper and not here. An answer that ended in time is punished by its length as well, as in the paper.
+    The paper has no KL. Dynamic sampling (drawing until every group has both right and wrong answers) belongs to the
+    source: `source.dynamic`. Departure: the dual clip of the authors' scripts (c = 10) is
+    not in the paper and not here. An answer that ended in time is punished by its length as well, as in the paper.
     """
 
     type: Literal["dapo"] = "dapo"
@@ -45,7 +46,7 @@ class DAPO(Objective):
         return 2
 
     def advantage(self, batch: Batch) -> Batch:
-        reward = batch.reward
+        reward = self.rewarded(batch)
         if self.buffer:
             lengths = batch.lengths.to(reward.dtype)
             reward = reward + self.penalty * F.advantage.overlong(lengths, self.length, self.buffer)
@@ -55,7 +56,7 @@ class DAPO(Objective):
         return F.weighting.token_mean(batch.learn)
 
     def live(self, batch: Batch) -> RowMask:
-        return live_rows(batch, forced=False)
+        return live_rows(batch, forced=self.forced)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
@@ -63,4 +64,4 @@ class DAPO(Objective):
         ratio = F.importance.ratio(log_ratio)
         live = F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high)
         loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high)
-        return terms(batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))
+        return self.finish(now, batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))

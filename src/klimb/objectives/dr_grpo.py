@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.penalty import Penalised
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
     from klimb.shapes import PerToken, RowMask
 
 
-class DrGRPO(Objective):
+class DrGRPO(Penalised):
     """loss = PPO clip of A = R - mean of the group; each token weighs 1 / (rows x `length`), whatever its row's length.
 
     No division by the spread of rewards (which favours very easy and very hard prompts) or by the answer's own length
     (which favours long wrong ones). The weights do not sum to one but to the mean length over `length`: the gradient
-    has the paper's size, and metrics are divided by that sum. No KL, as in the paper.
+    has the paper's size, and metrics are divided by that sum. The paper has no KL.
     """
 
     type: Literal["dr_grpo"] = "dr_grpo"
@@ -35,13 +36,15 @@ class DrGRPO(Objective):
         return 2
 
     def advantage(self, batch: Batch) -> Batch:
-        return spread(batch, F.advantage.group_mean(batch.reward, batch.scored, batch.group, len(batch.prompts)))
+        return spread(
+            batch, F.advantage.group_mean(self.rewarded(batch), batch.scored, batch.group, len(batch.prompts))
+        )
 
     def weighting(self, batch: Batch) -> PerToken:
         return F.weighting.constant(batch.learn, batch.row, batch.rows, self.length)
 
     def live(self, batch: Batch) -> RowMask:
-        return live_rows(batch, forced=False)
+        return live_rows(batch, forced=self.forced)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
@@ -49,4 +52,4 @@ class DrGRPO(Objective):
         ratio = F.importance.ratio(log_ratio)
         live = F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high)
         loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high)
-        return terms(batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))
+        return self.finish(now, batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.penalty import KL, Penalised
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
     from klimb.shapes import PerToken, RowMask
 
 
-class ReinforcePP(Objective):
+class ReinforcePP(Penalised):
     """loss = PPO clip of A = (R - mean) / std over every learning token of the batch, rows of all prompts together.
 
-    No groups: one answer a prompt is enough. Departure: the paper's KL penalty in the reward is not here. The
-    whitening sees long answers more often than short ones, as in OpenRLHF.
+    No groups: one answer a prompt is enough. With beta, each token's A is R - beta sum of log(old / ref) from it to the
+    end before it is whitened. The whitening sees long answers more often than short ones, as in OpenRLHF.
     """
 
     type: Literal["reinforce_pp"] = "reinforce_pp"
@@ -26,16 +27,18 @@ class ReinforcePP(Objective):
     """How far below one a ratio may fall before it is clipped."""
     eps_high: Annotated[float, Field(gt=0.0)] = 0.2
     """How far above one a ratio may rise before it is clipped."""
+    kl: KL = KL(where="reward", estimator="k1")
 
     def advantage(self, batch: Batch) -> Batch:
         whole = spread(batch, F.advantage.uncentred(batch.reward, batch.scored, batch.group, len(batch.prompts)))
-        return whole.replace(advantage=F.advantage.whitened(given(whole, "advantage"), batch.learn))
+        charged = self.charged(batch, given(whole, "advantage"))
+        return whole.replace(advantage=F.advantage.whitened(charged, batch.learn))
 
     def weighting(self, batch: Batch) -> PerToken:
         return F.weighting.token_mean(batch.learn)
 
     def live(self, batch: Batch) -> RowMask:
-        return live_rows(batch, forced=False)
+        return live_rows(batch, forced=self.forced)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
@@ -43,4 +46,4 @@ class ReinforcePP(Objective):
         ratio = F.importance.ratio(log_ratio)
         live = F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high)
         loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high)
-        return terms(batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))
+        return self.finish(now, batch, loss, movement(log_ratio, ratio, ~live & (advantage != 0)))

@@ -1,52 +1,63 @@
-"""RPG: the KL-regularised policy gradient in its eight forms (2505.17508, Tables 1, 2, 4; Algorithms 1 and 2)."""
+"""RPG: the KL-regularised policy gradient in all its forms (2505.17508, Tables 1, 2, 4; Algorithms 1 and 2)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from klimb import functional as F
+from klimb.errors import KlimbError
 from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.carried import COEFFICIENT, Carried, Control, Refresh
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
-    from klimb.shapes import PerToken, RowMask
+    from klimb.shapes import PerToken, RowMask, TokenMask
 
-    Formula = Callable[[PerToken, PerToken], PerToken]
+AT_REST = ("ufkl", "urkl", "jeffreys")
+"""The divergences that do not pull where pi is at the reference."""
 
 
 class RPG(Objective):
     """The gradient of E_pi[A] - beta D, D a divergence between pi and a reference, from samples of the old policy.
 
-    `differentiable`: loss = clip(w, A) + beta D(w, u), the KL outside the clip, so that it still pulls where w has
-    drifted furthest. `reinforce`: loss = -SG(w A + beta K) log pi inside the RPG clip, which removes the KL's pull
-    along with the reward's (Algorithm 2). Without clip the two have the same gradient for every sample.
-    A = R - mean of the group, not divided by its spread. Departures: Algorithm 1 clips the regularised advantage, and
-    with a gradient through it loses exactness once clipped; we keep the KL outside, as the paper's code does. That
-    code's REINFORCE loss is never called and branches on the sign of A; we branch on the regularised advantage.
+    `differentiable`: loss = clip(w, A) + beta D(w, u). `reinforce`: loss = -SG(w A + beta K) log pi where live. Without
+    clip the two have the same gradient for every sample. With the KL inside the clip it is part of a regularised
+    advantage A' = A + beta K / w, held constant, and what is clipped loses the KL's pull too; outside, it still pulls
+    where w has drifted furthest. A = R - mean of the group, not divided by its spread.
+    Departures: Algorithm 1 has a gradient through A', which loses exactness once clipped; ours has none. The REINFORCE
+    loss of the paper's code is never called and branches on the sign of A, as `clip=dual` does.
     The proofs are for whole sequences (`level=sequence`); the paper runs `token`, which is exact for one-token answers.
     """
 
     type: Literal["rpg"] = "rpg"
-    divergence: Literal["fkl", "rkl", "ufkl", "urkl"] = "urkl"
-    """Forward or reverse KL; with u its unnormalised form: same target, less variance, no pull at the reference."""
+    divergence: Literal["fkl", "rkl", "ufkl", "urkl", "jeffreys"] = "urkl"
+    """Forward or reverse KL, with u unnormalised (same target, less variance, no pull at rest); jeffreys: their sum."""
     form: Literal["differentiable", "reinforce"] = "reinforce"
     """Through which loss the gradient comes."""
-    reference: Literal["old", "initial"] = "old"
-    """What pi is held near: the policy that sampled (no extra forward), or the initial one."""
+    reference: Literal["old", "initial", "refreshed"] = "old"
+    """What pi is held near: the policy that sampled (no extra forward), the initial one, or one of an earlier step."""
+    refresh: Refresh = Refresh()
+    """When a `refreshed` reference becomes the policy as it is."""
     beta: Annotated[float, Field(ge=0.0)] = 1e-4
     """The weight of the divergence."""
-    clip: Literal["rpg", "none"] = "rpg"
-    """The dual clip with the three bounds below, or none."""
+    control: Control = Control()
+    """Steers that weight towards a KL to the reference."""
+    clip: Literal["rpg", "dual", "cispo", "none"] = "rpg"
+    """rpg: dual clip by the sign of A'; dual: by the sign of A (the same where the KL is outside); cispo: the weight is
+    capped and no gradient is lost."""
+    kl: Literal["by_form", "inside", "outside"] = "by_form"
+    """Where the KL is: inside the clip (Algorithms 1 and 2) or outside; by_form: inside for `reinforce` alone."""
     eps_low: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """How far below one a ratio may fall, where the sample is pushed down."""
     eps_high: Annotated[float, Field(gt=0.0)] = 0.28
     """How far above one a ratio may rise, where the sample is pushed up."""
     c: Annotated[float, Field(gt=1.0)] = 10.0
     """The largest ratio where the sample is pushed down."""
+    cap: Annotated[float, Field(gt=1.0)] = 5.0
+    """Clip `cispo`: the largest weight of a token."""
     level: Literal["token", "sequence"] = "token"
     """Whether a ratio is of one token, or the product over its sequence; the latter weighs rows equally."""
 
@@ -56,12 +67,34 @@ class RPG(Objective):
 
     @property
     def refers(self) -> bool:
-        return self.reference == "initial" and self.beta > 0
+        return self.reference != "old" and self.beta > 0
 
     @property
-    def bounds(self) -> tuple[float, float, float]:
-        """(eps_low, eps_high, c); no clip is infinite bounds."""
-        return (math.inf, math.inf, math.inf) if self.clip == "none" else (self.eps_low, self.eps_high, self.c)
+    def carried(self) -> Carried:
+        return Carried.of(self.beta, self.control, self.refresh) if self.refers else Carried()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the KL is inside the clip."""
+        return self.form == "reinforce" if self.kl == "by_form" else self.kl == "inside"
+
+    def faults(self) -> list[KlimbError]:
+        """What makes no sense together."""
+        none, constant = self.clip == "none", self.clip == "cispo" and self.form == "differentiable"
+        idle = f"reference={self.reference} beta={self.beta:g}, by which no KL to a reference is measured"
+        checks = [
+            (none and self.kl != "by_form", f"kl={self.kl}", "clip=none", "kl=by_form, or clip=rpg"),
+            (constant and self.inside, "clip=cispo kl=inside",
+             "form=differentiable, of which nothing is left when a constant weighs the whole",
+             "form=reinforce, or kl=outside"),
+            (self.reference == "refreshed" and not self.refresh.active, "reference=refreshed",
+             "neither refresh.every nor refresh.kappa says when", "refresh.every=10, or reference=initial"),
+            (self.refresh.active and self.reference != "refreshed", "a refresh of the reference",
+             f"reference={self.reference}", "reference=refreshed, or leave refresh out"),
+            (self.control.target > 0 and not self.refers, f"control.target={self.control.target:g}", idle,
+             "reference=initial and a beta above 0"),
+        ]  # fmt: skip
+        return [KlimbError(asked, found, cure) for wrong, asked, found, cure in checks if wrong]
 
     def advantage(self, batch: Batch) -> Batch:
         return spread(batch, F.advantage.group_mean(batch.reward, batch.scored, batch.group, len(batch.prompts)))
@@ -72,38 +105,40 @@ class RPG(Objective):
         return F.weighting.token_mean(batch.learn)
 
     def live(self, batch: Batch) -> RowMask:
-        # A "u" form does not pull where pi is at the reference, as it is on the first pass towards the old policy.
-        at_rest = self.reference == "old" and batch.old is None and self.divergence in ("ufkl", "urkl")
+        at_rest = self.reference == "old" and batch.old is None and self.divergence in AT_REST
         return live_rows(batch, forced=self.beta > 0 and not at_rest)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage, old = given(batch, "advantage").detach(), batch.old_or(now.logp)
         reference = given(batch, "ref") if self.refers else old
         logp, lw, lu = (self._lift(values, batch) for values in (now.logp, now.logp - old, reference - old))
-        value, force = self._divergence()
-        ratio, pull = F.importance.ratio(lw), self.beta * force(lw.detach(), lu)
-        if self.form == "differentiable":
-            signed = advantage
-            loss = F.clip.dual(ratio, signed, *self.bounds) + self.beta * value(lw, lu)
-        else:
-            signed = ratio.detach() * advantage + pull
-            loss = F.clip.rpg(signed, ratio, logp, self.bounds)
-        live = F.clip.dual_live(ratio, signed, *self.bounds)
-        metrics = movement(now.logp - old, ratio, ~live & (signed != 0)) | {"objective/kl_force": pull.abs()}
+        value, force = F.divergence.FORMS[self.divergence]
+        beta, ratio = batch.carried.get(COEFFICIENT, self.beta), F.importance.ratio(lw)
+        pull = beta * force(lw.detach(), lu)
+        weight = ratio.detach()
+        lifted = advantage + pull / weight if self.inside else advantage  # A', or A
+        pushed = weight * advantage + pull if self.inside else weight * advantage
+        sign = advantage if self.clip == "dual" else pushed
+        loss, clipped = self._clipped(lifted, pushed, ratio, logp, sign)
+        if not self.inside:
+            loss = loss + (beta * value(lw, lu) if self.form == "differentiable" else -pull * logp)
+        metrics = movement(now.logp - old, ratio, clipped) | {"objective/kl_force": pull.abs()}
         if self.refers:
             metrics["policy/kl_ref"] = F.divergence.k3(now.logp - reference)
         return terms(batch, loss, metrics)
 
-    def _divergence(self) -> tuple[Formula, Formula]:
-        """The value and the force of the chosen divergence, as functions of (lw, lu)."""
-        d = F.divergence
-        pairs = {
-            "fkl": (d.fkl, d.fkl_force),
-            "rkl": (d.rkl, d.rkl_force),
-            "ufkl": (d.ufkl, d.ufkl_force),
-            "urkl": (d.urkl, d.urkl_force),
-        }
-        return pairs[self.divergence]
+    def _clipped(
+        self, lifted: PerToken, pushed: PerToken, ratio: PerToken, logp: PerToken, sign: PerToken
+    ) -> tuple[PerToken, TokenMask]:
+        """The loss whose gradient is -pushed grad log pi (pushed = w lifted) where live, and where the clip cuts."""
+        if self.clip == "cispo":
+            return F.clip.cispo(ratio, lifted, logp, self.cap), (ratio > self.cap) & (pushed != 0)
+        never = (math.inf, math.inf, math.inf)
+        bounds = never if self.clip == "none" else (self.eps_low, self.eps_high, self.c)
+        cut = ~F.clip.dual_live(ratio, sign, *bounds) & (pushed != 0)
+        if self.form == "reinforce":
+            return F.clip.score_by(pushed, ratio, logp, sign, bounds), cut
+        return F.clip.dual_by(ratio, lifted, sign, bounds), cut
 
     def _lift(self, values: PerToken, batch: Batch) -> PerToken:
         """Log-probs of tokens, or their sums over the sequence at each of its tokens."""

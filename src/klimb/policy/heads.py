@@ -56,6 +56,14 @@ def token_logps(
     return logp, entropy
 
 
+def logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, rule: HeadRule, temperature: float
+) -> Tensor:
+    """The whole rows of logits over the temperature (t, v), float32, without gradients: for a few tokens at a time."""
+    head = _Head(weight, bias, tokens, rule, temperature)
+    return head.scores(hidden, head.chosen(hidden), slice(0, weight.shape[0]))[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     """The output layer applied to some tokens, a tile of the vocabulary at a time."""

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from klimb.batch import Batch
 from klimb.errors import ModelError
 from klimb.policy import attention
 from klimb.policy.embedding import swap_embeddings
-from klimb.policy.heads import KEEP_BYTES, HeadRule, token_logps
+from klimb.policy.heads import KEEP_BYTES, HeadRule, logits, token_logps
 from klimb.policy.packing import Packing
+from klimb.policy.recomputing import recompute_layers
 from klimb.policy.sparing import sparing
 from klimb.policy.swaps import swap
+
+Read = Callable[[Tensor], None]
+"""Is given the last hidden states at the places that predict each completion token: (t, d), in compute precision."""
 
 
 class Path(Protocol):
     """A way to compute the log-probs and entropies of a batch."""
 
     @property
+    def model(self) -> Any:
+        """The model that is computed."""
+        ...
+
+    @property
+    def rule(self) -> HeadRule | None:
+        """What it does after the output layer; None where only its own logits are trusted."""
+        ...
+
+    @property
     def name(self) -> str:
         """The way, in words."""
         ...
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
         """Log-prob (differentiable) and entropy (detached) of each completion token, float32."""
+        ...
+
+    def states(self, batch: Batch) -> Tensor:
+        """What the output layer sees where each completion token is predicted (t, d); its logits where no rule fits."""
         ...
 
 
@@ -43,17 +60,32 @@ class Plain:
     keep_bytes: int = KEEP_BYTES
     name: str = "plain: one padded forward pass"
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        tokens, mask, places = _padded(batch)
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
         if self.rule is None:
-            logits = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-            logits = logits.flatten(0, 1)[places].float() / batch.temperature
-            logps = logits.log_softmax(-1)
-            plain = logps.detach()
-            entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
-            return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
-        hidden = self.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-        return _head(self.model, self.rule, hidden.flatten(0, 1)[places], batch, self.keep_bytes)
+            return self._by_logits(batch, read)
+        states = self.states(batch)
+        if read is not None:
+            read(states)
+        return _head(self.model, self.rule, states, batch, self.keep_bytes)
+
+    def _by_logits(self, batch: Batch, read: Read | None) -> tuple[Tensor, Tensor]:
+        """Where only the model's own logits are trusted."""
+        tokens, mask, places = _padded(batch)
+        more = {} if read is None else {"output_hidden_states": True}
+        out = self.model(input_ids=tokens, attention_mask=mask, use_cache=False, **more)
+        if read is not None:
+            read(out.hidden_states[-1].flatten(0, 1)[places])
+        logps = (out.logits.flatten(0, 1)[places].float() / batch.temperature).log_softmax(-1)
+        plain = logps.detach()
+        entropy = -(plain.exp() * plain).nan_to_num(0.0).sum(-1)
+        return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
+
+    def states(self, batch: Batch) -> Tensor:
+        tokens, mask, places = _padded(batch)
+        body = self.model if self.rule is None else self.model.base_model
+        out = body(input_ids=tokens, attention_mask=mask, use_cache=False)
+        whole: Tensor = out.logits if self.rule is None else out.last_hidden_state
+        return whole.flatten(0, 1)[places]
 
 
 @dataclass(frozen=True)
@@ -68,14 +100,19 @@ class Packed:
     """Whether each layer is run again in the backward pass: then there is nothing else to spare."""
     name: str = "packed: prompts once, no padding, output layer in chunks"
 
-    def token_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: Batch, read: Read | None = None) -> tuple[Tensor, Tensor]:
+        states = self.states(batch)
+        if read is not None:
+            read(states)
+        return _head(self.model, self.rule, states, batch, self.keep_bytes)
+
+    def states(self, batch: Batch) -> Tensor:
         packing = Packing.of(batch)
         try:
             with nullcontext() if self.recomputes else sparing():
-                hidden = self.hidden(packing)
+                return self.hidden(packing)[packing.source]
         except attention.DoesNotFit:
-            return self.fallback.token_logps(batch)
-        return _head(self.model, self.rule, hidden[packing.source], batch, self.keep_bytes)
+            return self.fallback.states(batch)
 
     def hidden(self, packing: Packing) -> Tensor:
         """The last hidden states of a packed sequence: (n, d)."""
@@ -119,7 +156,7 @@ def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing
         notes += swap(model)
     notes += swap_embeddings(model)
     if checkpointing:
-        notes.append(_checkpoint(model))
+        notes.append(recompute_layers(model))
     return path, notes
 
 
@@ -180,6 +217,18 @@ def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch, keep: int) -
     return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature, keep)
 
 
+def distributions(path: Path, batch: Batch, most: int) -> Iterator[Tensor]:
+    """The logits over the temperature (n, v), float32, of `most` completion tokens at a time; no gradients."""
+    with torch.no_grad():
+        layer: Any = path.model.get_output_embeddings()
+        parts = zip(path.states(batch).split(most), batch.tokens.split(most), strict=True)
+        for states, tokens in parts:
+            if path.rule is None:
+                yield states.float() / batch.temperature
+            else:
+                yield logits(states, layer.weight, layer.bias, tokens, path.rule, batch.temperature)
+
+
 def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Right-padded token ids and mask (r, n), and for each token the flat place that predicts it (t)."""
     lengths = batch.lengths
@@ -194,19 +243,3 @@ def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     starts = torch.cumsum(lengths, 0) - lengths
     within = torch.arange(batch.tokens.numel(), device=lengths.device) - starts[batch.row]
     return tokens, mask, batch.row * width + sizes[batch.row] + within - 1
-
-
-def _checkpoint(model: Any) -> str:
-    """Makes each layer recompute itself in the backward pass."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)
-    return f"activation checkpointing in {len(layers)} layers" if layers else "no layer can be checkpointed"
-
-
-def _recomputed(forward: Any, *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

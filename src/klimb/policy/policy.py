@@ -16,8 +16,9 @@ from transformers import GenerationConfig
 from klimb.batch import Batch, Outputs
 from klimb.policy import chat
 from klimb.policy.base import PolicySettings
+from klimb.policy.critic import Critic
 from klimb.policy.paths import Path as ComputePath
-from klimb.policy.paths import choose
+from klimb.policy.paths import choose, distributions
 from klimb.policy.quiet import quiet
 from klimb.types import Prompt
 
@@ -38,6 +39,7 @@ class Policy:
     ) -> None:
         self.model, self.tokenizer, self.path, self.system = model, tokenizer, path, system
         self.notes = tuple(notes)
+        self.critic: Critic | None = None
         self.eos_ids = chat.eos_ids(tokenizer, model.generation_config, model.config)
 
     @classmethod
@@ -48,9 +50,28 @@ class Policy:
         return cls(model, tokenizer, path, notes, settings.system)
 
     def __call__(self, batch: Batch) -> Outputs:
-        """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`."""
-        logp, entropy = self.path.token_logps(batch.to(self.device))
-        return Outputs(logp.to(batch.tokens.device), entropy.to(batch.tokens.device))
+        """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`.
+
+        With a critic also the value (differentiable) before each token, from the same hidden states.
+        """
+        home, values = batch.tokens.device, list[Tensor]()
+        critic = self.critic
+        read = None if critic is None else lambda states: values.append(critic(states))
+        logp, entropy = self.path.token_logps(batch.to(self.device), read)
+        return Outputs(logp.to(home), entropy.to(home), values[0].to(home) if values else None)
+
+    def add_critic(self, moves_trunk: bool = True) -> Critic:
+        """Gives the policy a value head whose first values are all 0; sampling, saving and versions know nothing of it.
+
+        Its weights are part of `named_parameters`. Where not `moves_trunk`, its gradient ends at the head.
+        """
+        width = self.model.get_output_embeddings().weight.shape[-1]
+        self.critic = Critic(width, moves_trunk).to(self.device)
+        return self.critic
+
+    def distributions(self, batch: Batch, most: int = 64) -> Iterator[Tensor]:
+        """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
+        return distributions(self.path, batch.to(self.device), most)
 
     @property
     def device(self) -> torch.device:
@@ -73,12 +94,14 @@ class Policy:
         return int(min(self.tokenizer.model_max_length, 1 << 30))
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The weights, each once (tied ones too)."""
-        yield from self.model.parameters()
+        """The weights, each once (tied ones too), a critic's last."""
+        yield from (weight for _, weight in self.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The weights with their names, each once."""
+        """The weights with their names, each once; a critic's last, as `critic.weight` and `critic.bias`."""
         yield from self.model.named_parameters()
+        if self.critic is not None:
+            yield from self.critic.named_parameters("critic")
 
     def render(self, prompt: Prompt, room: int = 1) -> Prompt:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
@@ -95,6 +118,11 @@ class Policy:
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
+
+    def template(self) -> str:
+        """A hash of the chat template; empty where the tokenizer has none."""
+        text = getattr(self.tokenizer, "chat_template", None)
+        return hashlib.sha256(str(text).encode()).hexdigest()[:16] if text else ""
 
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.
@@ -116,7 +144,7 @@ class Policy:
 
     def describe(self) -> str:
         """Which way of computing was chosen and why, in words."""
-        count = sum(weight.numel() for weight in self.parameters())
+        count = sum(weight.numel() for weight in self.model.parameters())
         what = f"{type(self.model).__name__}, {count / 1e6:.1f} M weights, {self.dtype}".replace("torch.", "")
         return "; ".join([f"{what} on {self.device}", self.path.name, *self.notes])
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from klimb.proving.makeup import Makeup
-from klimb.proving.targets import Target
+from klimb.proving.makeup import Makeup, Pull
+from klimb.proving.targets import Divergence, Target
 from klimb.proving.worlds import World
 
 UNBIASED = "unbiased"
+K1_LOSS = "k1 in the loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Claim:
         return "; ".join(bias.name for bias in self.biases) or UNBIASED
 
 
+def _idle(stated: Makeup, world: World) -> bool:
+    """Whether there is a k1 in the loss without any expected gradient."""
+    return _in_loss(stated, "k1", "detached") or (_in_loss(stated, "k1", "none") and not world.off_policy)
+
+
 def _long(stated: Makeup, here: World) -> bool:
     return here.longest > 1 and stated.level != "sequence"
 
@@ -47,8 +53,25 @@ def _baseline(name: str) -> Callable[[Makeup, World, bool], bool]:
     return lambda m, w, _: m.baseline == name and not w.given
 
 
-def _estimator(kind: str) -> Callable[[Makeup, World, bool], bool]:
-    return lambda m, w, _: m.pull is not None and m.pull.beta > 0 and m.pull.kind == kind and w.off_policy
+def _unweighted(kind: str) -> Callable[[Makeup, World, bool], bool]:
+    return lambda m, w, _: _in_loss(m, kind, "none") and w.off_policy
+
+
+def _in_loss(stated: Makeup, kind: str, *weights: str) -> bool:
+    """Whether this estimator is in the loss, with one of these weights."""
+    pull = stated.pull
+    return bool(pull and pull.beta > 0 and pull.place == "loss" and pull.kind == kind and pull.weighted in weights)
+
+
+def _in_reward(stated: Makeup, world: World, *kinds: str) -> bool:
+    """Whether an estimator is off the reward; given advantages know of none."""
+    pull = stated.pull
+    return bool(pull and pull.beta > 0 and pull.rewarded and pull.kind in kinds and not world.given)
+
+
+def _estimated(stated: Makeup, world: World) -> bool:
+    """Whether advantages are a critic's, of answers with several tokens."""
+    return stated.baseline.startswith("critic") and world.longest > 1 and not world.given
 
 
 BIASES = (
@@ -70,7 +93,17 @@ BIASES = (
     Bias(
         "whitened",
         "Advantages are measured in the spread of all tokens drawn with them, of which the row is a part.",
-        lambda m, w, _: m.baseline in ("batch white", "group white") and not w.given,
+        lambda m, w, _: m.baseline.endswith("white") and not w.given,
+    ),
+    Bias(
+        "critic: lambda < 1",
+        "What comes after the next token is the critic's opinion in part, and enters with its errors.",
+        lambda m, w, _: _estimated(m, w) and m.discount[1] < 1,
+    ),
+    Bias(
+        "discounted",
+        "A token's reward counts less, the further off it is: what is climbed is a discounted reward.",
+        lambda m, w, _: _estimated(m, w) and m.discount[0] < 1,
     ),
     Bias(
         "overlong punishment",
@@ -115,16 +148,41 @@ BIASES = (
     Bias(
         "unweighted k3",
         "k3 without pi / old has, off-policy, the gradient of neither KL.",
-        _estimator("k3"),
+        _unweighted("k3"),
     ),
     Bias(
         "unweighted k2",
         "k2 without pi / old has, off-policy, the gradient of neither KL.",
-        _estimator("k2"),
+        _unweighted("k2"),
+    ),
+    Bias(
+        "unweighted k1",
+        "k1 without pi / old has, off-policy, the gradient of -KL(old||pi): it drives pi away from the sampler.",
+        _unweighted("k1"),
+    ),
+    Bias(
+        K1_LOSS,
+        "k1 whose weight has no gradient is noise: its own expected gradient is zero.",
+        lambda m, w, _: _idle(m, w),
+    ),
+    Bias(
+        "attached k2",
+        "w k2 with the gradient of w has that of half the mean square of log(pi / ref), which is no KL.",
+        lambda m, w, _: _in_loss(m, "k2", "attached"),
+    ),
+    Bias(
+        "k2 or k3 in the reward",
+        "E[k grad log pi] is the gradient of a KL for k1 alone.",
+        lambda m, w, _: _in_reward(m, w, "k2", "k3"),
+    ),
+    Bias(
+        "frozen KL",
+        "The KL in the reward is measured at the policy that sampled, and does not know what has moved since.",
+        lambda m, w, _: _in_reward(m, w, "k1", "k2", "k3") and w.off_policy,
     ),
 )
-SCALES = frozenset({"group mean: (G-1)/G", "batch mean: (N-1)/N", "constant: 1/L"})
-"""Biases that change the size of the gradient or of its reward's part, and no direction: the scaled target is exact."""
+SCALES = frozenset({"group mean: (G-1)/G", "batch mean: (N-1)/N", "constant: 1/L", K1_LOSS})
+"""Biases that change the size of the gradient or of a part of it, and no direction: the scaled target is exact."""
 
 
 def claim(stated: Makeup, world: World, outside: bool) -> Claim:
@@ -136,12 +194,21 @@ def claim(stated: Makeup, world: World, outside: bool) -> Claim:
 
 
 def target_of(stated: Makeup, world: World) -> Target:
-    """The reward less the divergence that the makeup names; an unweighted k3 is on-policy the forward one."""
+    """The reward less the divergence that the makeup names. Advantages that are given have no KL in them."""
     pull = stated.pull
-    if pull is None or pull.beta == 0:
+    if pull is None or pull.beta == 0 or (pull.rewarded and world.given):
         return Target()
-    forward = pull.kind.endswith("fkl") or (pull.kind == "k3" and not world.off_policy)
-    return Target("forward" if forward else "reverse", pull.reference, pull.beta, _long(stated, world))
+    per_token = _long(stated, world) and not pull.rewarded
+    return Target(_divergence(pull, world), pull.reference, pull.beta, per_token)
+
+
+def _divergence(pull: Pull, world: World) -> Divergence:
+    """k3 is the forward KL where its weight has no gradient: on-policy without one, or detached."""
+    if pull.kind == "jeffreys":
+        return "Jeffreys"
+    unmoved = pull.weighted == "detached" or (pull.weighted == "none" and not world.off_policy)
+    forward = pull.kind.endswith("fkl") or (pull.kind == "k3" and unmoved and not pull.rewarded)
+    return "forward" if forward else "reverse"
 
 
 def _scaled(target: Target, stated: Makeup, world: World, names: set[str]) -> Target:
@@ -149,4 +216,6 @@ def _scaled(target: Target, stated: Makeup, world: World, names: set[str]) -> Ta
     share = 1 - 1 / world.group if "group mean: (G-1)/G" in names else 1.0
     share = 1 - 1 / rows if "batch mean: (N-1)/N" in names else share
     size = 1 / stated.weights if isinstance(stated.weights, int) else 1.0
-    return replace(target, reward=share * size, beta=target.beta * size)
+    charged = share if stated.pull and stated.pull.rewarded else 1.0
+    charged = 0.0 if K1_LOSS in names else charged
+    return replace(target, reward=share * size, beta=target.beta * size * charged)

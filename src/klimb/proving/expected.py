@@ -12,24 +12,28 @@ from klimb.objectives.base import Objective
 from klimb.proving.policy import Parameters
 from klimb.proving.worlds import World
 
+FIELDS = ("tokens", "learn", "reward", "scored", "truncated", "advantage", "old", "ref", "weight", "value")
+
 
 def expected_gradient(objective: Objective, world: World) -> Parameters:
     """The direction in which `objective` climbs on average: -E_old[grad loss].
 
     Advantages and weights are made batch by batch, as a training step makes them; the losses of all batches, each
-    weighed by its probability, are then one sum, since parts add up.
+    weighed by its probability, are then one sum, since parts add up. A critic's values are given and do not move: what
+    its own loss does to a model that it shares is no part of this.
     """
     theta = world.theta.clone().requires_grad_()
     whole = together([_prepared(objective, batch, p, world.given) for p, batch in world.batches])
     at = torch.cat([world.places(drawn) for _, drawn in world.outcomes])
     logp = world.policy.logp(theta).flatten()[at]
-    loss = objective.loss(Outputs(logp, torch.zeros_like(logp)), whole).loss
+    loss = objective.loss(Outputs(logp, torch.zeros_like(logp), whole.value), whole).loss
     (gradient,) = torch.autograd.grad(-loss, theta)
     return gradient
 
 
 def _prepared(objective: Objective, batch: Batch, probability: float, given: bool) -> Batch:
-    batch = batch.replace(advantage=batch.reward[batch.row]) if given else objective.advantage(batch)
+    fixed = batch.reward[batch.row]
+    batch = batch.replace(advantage=fixed, returns=fixed) if given else objective.advantage(batch)
     return batch.replace(weight=exactly(objective.weighting(batch)) * probability)
 
 
@@ -47,7 +51,7 @@ def together(parts: Sequence[Batch]) -> Batch:
     first = torch.cumsum(rows, 0) - rows, torch.cumsum(groups, 0) - groups
     joined = {
         name: torch.cat([getattr(part, name) for part in parts])
-        for name in ("tokens", "learn", "reward", "scored", "truncated", "advantage", "old", "ref", "weight")
+        for name in (*FIELDS, *(("returns",) if parts[0].returns is not None else ()))
     }
     return parts[0].replace(
         **joined,

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from klimb.batch import Batch
 from klimb.objectives import AnyObjective, Objective
+from klimb.objectives.rpg import AT_REST
 from klimb.proving.catalog import changed
 from klimb.proving.makeup import MAKEUPS
 from klimb.proving.samples import moved, outputs, ready, reordered, sample_batch, update
@@ -115,16 +116,17 @@ def _calm(objective: Objective) -> bool:
     calm = without_divergence(objective)
     for whole, logp in _drawn(calm):
         still = whole.replace(advantage=torch.zeros_like(logp))
-        if bool((update(calm, still, logp)[1] != 0).any()) or bool(calm.live(still).any()):
+        awake = bool(calm.live(still).any()) and not calm.critic  # a critic learns from every row
+        if awake or bool((update(calm, still, logp)[1] != 0).any()):
             return False
     return True
 
 
 def _first_step(objective: Objective) -> bool:
-    """Unnormalised KLs to the sampler pull by exactly nothing while the policy is the sampler."""
+    """Unnormalised KLs and Jeffreys' to the sampler pull by exactly nothing while the policy is the sampler."""
     fields = type(objective).model_fields
     towards = getattr(objective, "reference", "") == "old" and "beta" in fields
-    if not (towards and str(getattr(objective, "divergence", "")).startswith("u")):
+    if not (towards and getattr(objective, "divergence", "") in AT_REST):
         return True
     strong, none = changed(objective, beta=9.0), changed(objective, beta=0.0)
     return all(
@@ -151,7 +153,7 @@ def _round_trip(objective: Objective) -> bool:
 
 def _metrics(objective: Objective) -> bool:
     whole, logp = next(_drawn(objective))
-    metrics = objective.loss(outputs(logp), whole).metrics
+    metrics = objective.loss(outputs(logp, whole.value), whole).metrics
     return unknown(metrics) == [] and not any(value.requires_grad for value in metrics.values())
 
 
@@ -163,7 +165,7 @@ LAWS: Mapping[str, Callable[[Objective], bool]] = {
     "rows without a score carry no gradient and their reward changes nothing": _unscored,
     "a row that is not live has exactly zero gradient": _asleep,
     "zero advantage and zero KL give zero gradient": _calm,
-    "on the first pass the unnormalised KLs to the sampler have exactly zero gradient": _first_step,
+    "on the first pass the unnormalised KLs to the sampler, and Jeffreys', have exactly zero gradient": _first_step,
     "on the first pass old is now": _first_is_now,
     "settings survive a JSON round trip": _round_trip,
     "metrics stand in the glossary and carry no gradient": _metrics,

@@ -16,16 +16,23 @@ from klimb.objectives import (
     DAPO,
     GRPO,
     GSPO,
+    PPO,
     RLOO,
     RPG,
     DrGRPO,
+    GSPOToken,
     Objective,
     Reinforce,
     ReinforcePP,
     ReinforcePPBaseline,
 )
+from klimb.objectives.penalty import Penalised
 
-Baseline = Literal["none", "batch", "group", "others", "group z", "batch white", "group white"]
+Baseline = Literal[
+    "none", "batch", "moving", "group", "others", "group z", "batch white", "group white", "critic", "critic white"
+]
+Kind = Literal["k1", "k2", "k3", "fkl", "rkl", "ufkl", "urkl", "jeffreys"]
+Place = Literal["loss", "clip", "answer", "to go"]
 WIDE = (math.inf, math.inf, math.inf)
 
 
@@ -33,14 +40,21 @@ WIDE = (math.inf, math.inf, math.inf)
 class Pull:
     """A divergence to `reference` with weight `beta`.
 
-    `kind`: k1, k2, k3 = that estimator of KL(pi||reference) as a loss, token by token, not weighted by pi / old;
-    fkl, rkl, ufkl, urkl = RPG's, weighted, at the level of the ratio; `inside` the clip or beside it.
+    `kind`: k1, k2, k3 = that estimator of KL(pi||reference), `weighted` by w = pi / old; fkl, rkl, ufkl, urkl, jeffreys
+    = RPG's, which have their weight, at the level of the ratio.
     """
 
-    kind: Literal["k1", "k2", "k3", "fkl", "rkl", "ufkl", "urkl"]
+    kind: Kind
     beta: float
     reference: Literal["old", "ref"] = "ref"
-    inside: bool = False
+    place: Place = "loss"
+    """Beside the clip, inside it, off the reward of the whole answer, or off that of each token from itself on."""
+    weighted: Literal["none", "attached", "detached"] = "none"
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether it is off the reward."""
+        return self.place in ("answer", "to go")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +73,33 @@ class Makeup:
     pull: Pull | None = None
     punish: tuple[int, int, float] = (1, 0, 0.0)
     """DAPO's overlong punishment: from which length minus which buffer, and how much."""
+    by_advantage: bool = False
+    """Whether the clip asks for the sign of A alone, also where a divergence is inside it."""
+    discount: tuple[float, float] = (1.0, 1.0)
+    """With a critic: gamma and lambda."""
+
+
+def _penalty(o: Penalised, reward: Place = "answer") -> Pull:
+    """The KL of an objective; `reward` is how it is taken where it is off the reward."""
+    return Pull(o.kl.estimator, o.beta, "ref", "loss" if o.kl.where == "loss" else reward, o.kl.weighted)
 
 
 def _reinforce(o: Reinforce) -> Makeup:
     baseline: Baseline = "others" if o.baseline == "leave_one_out" else o.baseline
-    return Makeup(baseline, "row" if o.level == "sequence" else "token", o.level)
+    return Makeup(baseline, "row" if o.level == "sequence" else "token", o.level, pull=_penalty(o))
 
 
 def _rpg(o: RPG) -> Makeup:
-    reference: Literal["old", "ref"] = "ref" if o.reference == "initial" else "old"
-    pull = Pull(o.divergence, o.beta, reference, o.form == "reinforce")
-    return Makeup("group", "row" if o.level == "sequence" else "token", o.level, o.bounds, pull=pull)
+    pull = Pull(o.divergence, o.beta, "old" if o.reference == "old" else "ref", "clip" if o.inside else "loss")
+    bounds = (o.eps_low, o.eps_high, o.c) if o.clip in ("rpg", "dual") else WIDE
+    cap = o.cap if o.clip == "cispo" else math.inf
+    weights: Literal["token", "row"] = "row" if o.level == "sequence" else "token"
+    return Makeup("group", weights, o.level, bounds, cap, pull, by_advantage=o.clip == "dual")
+
+
+def _ppo(o: PPO) -> Makeup:
+    baseline: Baseline = "critic white" if o.whiten else "critic"
+    return Makeup(baseline, "token", clip=_clipped(o), discount=(o.gamma, o.lam))
 
 
 def _clipped(o: Any) -> tuple[float, float, float]:
@@ -78,14 +108,18 @@ def _clipped(o: Any) -> tuple[float, float, float]:
 
 MAKEUPS: Mapping[type[Objective], Callable[[Any], Makeup]] = {
     Reinforce: _reinforce,
-    RLOO: lambda o: Makeup("others", "row", "sequence"),
-    GRPO: lambda o: Makeup("group z", "row", clip=_clipped(o), pull=Pull("k3", o.beta)),
-    DrGRPO: lambda o: Makeup("group", o.length, clip=_clipped(o)),
-    DAPO: lambda o: Makeup("group z", "token", clip=_clipped(o), punish=(o.length, o.buffer, o.penalty)),
-    GSPO: lambda o: Makeup("group z", "row", "mean", clip=_clipped(o)),
-    CISPO: lambda o: Makeup("group z", "token", cap=o.cap),
-    ReinforcePP: lambda o: Makeup("batch white", "token", clip=_clipped(o)),
-    ReinforcePPBaseline: lambda o: Makeup("group white", "token", clip=_clipped(o), pull=Pull("k2", o.beta)),
+    RLOO: lambda o: Makeup("others", "row", "sequence", pull=_penalty(o)),
+    PPO: _ppo,
+    GRPO: lambda o: Makeup("group z", "row", clip=_clipped(o), pull=_penalty(o)),
+    DrGRPO: lambda o: Makeup("group", o.length, clip=_clipped(o), pull=_penalty(o)),
+    DAPO: lambda o: Makeup(
+        "group z", "token", clip=_clipped(o), pull=_penalty(o), punish=(o.length, o.buffer, o.penalty)
+    ),
+    GSPO: lambda o: Makeup("group z", "row", "mean", clip=_clipped(o), pull=_penalty(o)),
+    GSPOToken: lambda o: Makeup("group z", "row", "mean", clip=_clipped(o), pull=_penalty(o, "to go")),
+    CISPO: lambda o: Makeup("group z", "token", cap=o.cap, pull=_penalty(o)),
+    ReinforcePP: lambda o: Makeup("batch white", "token", clip=_clipped(o), pull=_penalty(o, "to go")),
+    ReinforcePPBaseline: lambda o: Makeup("group white", "token", clip=_clipped(o), pull=_penalty(o, "to go")),
     RPG: _rpg,
 }
 

@@ -12,7 +12,7 @@ import torch
 from klimb.objectives.base import Objective
 from klimb.proving.expected import expected_gradient
 from klimb.proving.policy import Parameters
-from klimb.proving.targets import Target, exact_gradient
+from klimb.proving.targets import Divergence, Target, exact_gradient
 from klimb.proving.worlds import World
 
 SAME = 1e-9
@@ -40,7 +40,7 @@ def candidates(world: World) -> Iterator[Target]:
     """The reward, and the reward with each divergence; those per token only where answers have several."""
     yield Target()
     scopes = (False, True) if world.longest > 1 else (False,)
-    sides: tuple[Literal["forward", "reverse"], ...] = ("forward", "reverse")
+    sides: tuple[Divergence, ...] = ("forward", "reverse", "Jeffreys")
     references: tuple[Literal["ref", "old"], ...] = ("ref", "old")
     for per_token, side, reference in product(scopes, sides, references):
         yield Target(side, reference, 1.0, per_token)

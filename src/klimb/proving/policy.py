@@ -17,8 +17,9 @@ class Enumerable:
     """An autoregressive policy over `words` words; word 0 ends an answer, and none is longer than `length` words.
 
     Its parameters are a row of logits for each prompt and each prefix, so it can be any distribution over answers.
-    `answers` lists them all; `row[t]` and `word[t]` are the answer and the word of each of their tokens, one after
-    another; `ends=False` takes the ending away: every answer then has exactly `length` words.
+    `place` says which row is a prefix's. `answers` lists all answers; `row[t]` and `word[t]` are the answer and the word
+    of each of their tokens, one after another; `ends=False` takes the ending away: every answer then has exactly
+    `length` words.
     """
 
     def __init__(self, words: int = 3, length: int = 3, prompts: int = 1, ends: bool = True) -> None:
@@ -27,12 +28,12 @@ class Enumerable:
         longest = [(*prefix, word) for prefix in prefixes if len(prefix) == length - 1 for word in going]
         self.words, self.prompts = words, prompts
         self.answers = [*((*prefix, 0) for prefix in prefixes if ends), *longest]
-        place = {prefix: index for index, prefix in enumerate(prefixes)}
+        self.place = {prefix: index for index, prefix in enumerate(prefixes)}
         self.prefixes = len(prefixes)
         self.lengths = torch.tensor([len(answer) for answer in self.answers])
         self.row = torch.repeat_interleave(torch.arange(len(self.answers)), self.lengths)
         self.word = torch.tensor([word for answer in self.answers for word in answer])
-        self.at = torch.tensor([place[answer[:k]] for answer in self.answers for k in range(len(answer))])
+        self.at = torch.tensor([self.place[answer[:k]] for answer in self.answers for k in range(len(answer))])
 
     def draw(self, seed: int, scale: float = 1.0) -> Parameters:
         """Random parameters in float64."""

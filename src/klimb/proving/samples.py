@@ -37,6 +37,7 @@ def sample_batch(seed: int = 0, prompts: int = 4, unscored: bool = True) -> Batc
         truncated=torch.zeros(len(group), dtype=torch.bool),
         old=old,
         ref=old + normal(len(row), 0.5),
+        value=normal(len(row), 1.0),
     )
 
 
@@ -54,14 +55,14 @@ def moved(batch: Batch, seed: int = 1, scale: float = 0.4) -> PerToken:
     return (batch.old + step).requires_grad_()
 
 
-def outputs(logp: PerToken) -> Outputs:
-    """What a policy says, as far as objectives look."""
-    return Outputs(logp, torch.zeros_like(logp))
+def outputs(logp: PerToken, value: PerToken | None = None) -> Outputs:
+    """What a policy and its critic say, as far as objectives look."""
+    return Outputs(logp, torch.zeros_like(logp), value)
 
 
 def update(objective: Objective, batch: Batch, logp: PerToken) -> tuple[dict[str, float], Tensor]:
     """Loss and metrics, and the gradient with respect to each token's log-prob."""
-    terms = objective.loss(outputs(logp), batch)
+    terms = objective.loss(outputs(logp, batch.value), batch)
     (gradient,) = torch.autograd.grad(terms.loss, logp)
     return {"loss": float(terms.loss.detach()), **{k: float(v) for k, v in terms.metrics.items()}}, gradient
 
@@ -75,7 +76,7 @@ def reordered(whole: Batch, seed: int) -> tuple[Batch, Tensor]:
     tokens = torch.cat([torch.nonzero(whole.row == row).flatten() for row in rows])
     place = torch.argsort(rows)
     return whole.replace(
-        **{name: getattr(whole, name)[tokens] for name in ("tokens", "learn", "old", "ref")},
+        **{name: getattr(whole, name)[tokens] for name in ("tokens", "learn", "old", "ref", "value")},
         **{name: getattr(whole, name)[rows] for name in ("reward", "scored", "truncated")},
         row=place[whole.row[tokens]],
         group=names[whole.group[rows]],

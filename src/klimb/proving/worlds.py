@@ -12,8 +12,11 @@ from itertools import combinations_with_replacement, product
 import torch
 
 from klimb.batch import Batch
+from klimb.objectives.carried import BASELINE
 from klimb.proving.policy import Answers, Enumerable, Parameters, Tokens
 
+EARLIER = 0.3
+"""The mean reward of earlier steps, which a moving baseline takes off."""
 Drawn = tuple[tuple[int, int], ...]
 """The rows of one batch: which prompt, which answer."""
 
@@ -54,6 +57,13 @@ class World:
     def ref_logp(self) -> Tokens:
         """log ref of each token."""
         return self.policy.logp(self.ref)
+
+    @cached_property
+    def value(self) -> Tokens:
+        """What some critic, a wrong one, thinks before each token: a function of prompt and prefix."""
+        draw = torch.Generator().manual_seed(5)
+        shape = (self.policy.prompts, self.policy.prefixes)
+        return torch.randn(shape, generator=draw, dtype=torch.float64)[:, self.policy.at]
 
     @cached_property
     def outcomes(self) -> tuple[tuple[float, Drawn], ...]:
@@ -103,6 +113,8 @@ class World:
             truncated=~everyone,
             old=self.old_logp[prompt[row], at],
             ref=self.ref_logp[prompt[row], at],
+            value=self.value[prompt[row], at],
+            carried={BASELINE: EARLIER},
         )
 
     def places(self, drawn: Drawn) -> torch.Tensor:

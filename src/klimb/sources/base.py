@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -17,7 +17,10 @@ Timer = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Supplies:
-    """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights."""
+    """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights.
+
+    `template` is the hash of the chat template that rendered the prompts.
+    """
 
     prompts: Sequence[Prompt]
     """The training prompts, rendered."""
@@ -28,6 +31,7 @@ class Supplies:
     version: Callable[[], str]
     seed: int
     stage: Timer
+    template: str = ""
 
 
 class Experience(Protocol):
@@ -35,6 +39,10 @@ class Experience(Protocol):
 
     def groups(self, step: int) -> list[Group]:
         """The groups of optimizer step `step`: a pure function of the step, the seed and the policy's weights."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """What is to be told of how the last groups came about."""
         ...
 
 

@@ -28,6 +28,10 @@ class Online(Source):
     minibatches: Annotated[int, Field(ge=1)] = 1
     """Into how many optimizer steps each pass over a batch is cut, by prompts."""
 
+    dynamic: Annotated[int, Field(ge=0)] = 0
+    """Dynamic sampling (DAPO, 2503.14476, Eq. 11): groups whose rewards are all equal are left out, and other prompts
+    are asked in their place, for at most so many further rounds; 0 = every group is kept."""
+
     def open(self, supplies: Supplies) -> Experience:
         return OnlineExperience(self, supplies)
 
@@ -37,13 +41,37 @@ class OnlineExperience:
 
     def __init__(self, settings: Online, supplies: Supplies) -> None:
         self.settings, self.supplies = settings, supplies
+        self._told: dict[str, float] = {}
 
     def groups(self, step: int) -> list[Group]:
-        """Samples and scores the groups of step `step` (from 1)."""
+        """Samples and scores the groups of step `step` (from 1).
+
+        With dynamic sampling, those with a signal: fewer than `prompts` where the rounds did not find enough, and those
+        of the first round as they are where none has one, so that the step is counted and teaches nothing.
+        """
+        prompts = [self.supplies.prompts[index] for index in self.indices(step)]
+        seeds = seeds_of(self.supplies.seed, step, prompts, self.settings.completions)
+        wanted = self.settings.prompts
+        first = self._drawn(prompts[:wanted], seeds[:wanted])
+        if not self.settings.dynamic:
+            return first
+        kept, drawn = [group for group in first if not group.degenerate], wanted
+        for _ in range(self.settings.dynamic):
+            if not (missing := wanted - len(kept)):
+                break
+            chosen = slice(drawn, drawn + missing)
+            kept += [group for group in self._drawn(prompts[chosen], seeds[chosen]) if not group.degenerate]
+            drawn += missing
+        self._told = {"group/drawn": float(drawn), "group/degenerate": 1 - len(kept) / drawn}
+        return kept or first
+
+    def metrics(self) -> dict[str, float]:
+        """With dynamic sampling: how many prompts the last step asked, and the share that had no signal."""
+        return self._told
+
+    def _drawn(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:
         s = self.supplies
-        prompts = [s.prompts[index] for index in self.indices(step)]
         with s.stage("sample"):
-            seeds = seeds_of(s.seed, step, prompts, self.settings.completions)
             requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
             done = s.sampler.sample(requests, s.sampling)
         with s.stage("score"):
@@ -53,15 +81,18 @@ class OnlineExperience:
         version, transform = s.version(), s.sampling.transform
         answers = iter(scores)
         return [
-            Group(p, _rollouts(completions, row, [next(answers) for _ in completions], s.weights), transform, version)
-            for p, completions, row in zip(prompts, done, seeds, strict=True)
+            Group(p, _rollouts(row, one, [next(answers) for _ in row], s.weights), transform, version, s.template)
+            for p, row, one in zip(prompts, done, seeds, strict=True)
         ]
 
     def indices(self, step: int) -> list[int]:
-        """Which prompts step `step` asks: each pass over the data visits every prompt once, in a seeded order."""
+        """Which prompts step `step` may ask: each pass over the data visits every prompt once, in a seeded order.
+
+        A step has its own stretch of that order, as long as its rounds may need; what it does not need is passed over.
+        """
         count = len(self.supplies.prompts)
-        first = (step - 1) * self.settings.prompts
-        visits = range(first, first + self.settings.prompts)
+        length = self.settings.prompts * (1 + self.settings.dynamic)
+        visits = range((step - 1) * length, step * length)
         orders = {epoch: permutation(self.supplies.seed, epoch, count) for epoch in {v // count for v in visits}}
         return [int(orders[visit // count][visit % count]) for visit in visits]
 

@@ -76,11 +76,11 @@ def draw(key: str, title: str, curves: Sequence[Curve], *, percent: bool = False
         figure.savefig(
             text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
-    return _fit(key, title, text.getvalue())
+    return fit(key, title, text.getvalue())
 
 
-def _fit(key: str, title: str, svg: str) -> str:
-    """Without prologue and fixed size, with the page's colours and fonts, and names of its own."""
+def fit(key: str, title: str, svg: str) -> str:
+    """matplotlib's SVG without prologue and fixed size, with the page's colours and fonts, and names of its own."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<style type="text/css">.*?</style>', "", svg, flags=re.DOTALL)

@@ -43,13 +43,16 @@ GLOSSARY: tuple[Metric, ...] = (
         "down",
     ),
     Metric("group/degenerate", "share", "prompts whose completions all got the same reward: no signal", "down"),
+    Metric("group/drawn", "count", "prompts asked in this step, with dynamic sampling", "down"),
     Metric("group/<name>", "share", "prompts of this kind"),
     # policy
     Metric(
         "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"
     ),
     Metric("policy/kl_old", "nats/token", "estimated divergence from the policy that sampled the batch", "down"),
-    Metric("policy/kl_ref", "nats/token", "estimated divergence from the initial policy"),
+    Metric("policy/kl_ref", "nats/token", "estimated divergence from the reference policy"),
+    Metric("policy/kl_moving", "nats/token", "moving average of policy/kl_ref; past kappa the reference is refreshed"),
+    Metric("policy/reference_age", "count", "steps since the reference was last refreshed, this one included"),
     Metric("policy/ratio", "ratio", "mean of pi_now / pi_old over the learning tokens; 1 before the policy moves"),
     Metric("policy/clip_share", "share", "learning tokens whose gradient the clip cut off"),
     Metric(
@@ -61,7 +64,25 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("policy/gap_max", "nats", "the largest such difference in the batch", "down"),
     Metric("policy/<name>", "none", "a further measure of the policy, named by its objective"),
     Metric("objective/kl_force", "none", "RPG: mean size of the KL term's pull on a token, beside its advantage"),
+    Metric("objective/kl_coefficient", "none", "the steered weight of the KL in this step"),
+    Metric("objective/baseline", "reward", "the moving mean of earlier rewards that was taken off in this step"),
     Metric("objective/<name>", "none", "a further term of the objective"),
+    # critic
+    Metric(
+        "value/loss",
+        "reward^2",
+        "the critic's loss: half the squared, clipped distance from the returns",
+        "down",
+    ),
+    Metric(
+        "value/explained_variance",
+        "share",
+        "of the returns' variance, what the values known before the update explain; below 0 = worse than their mean",
+        "up",
+    ),
+    Metric("value/mean", "reward", "mean value that the critic gives to the states before the learning tokens"),
+    Metric("value/clip_share", "share", "learning tokens whose value loss was cut off by its clip"),
+    Metric("value/<name>", "none", "a further measure of the critic"),
     Metric("selection/<name>", "share", "what the token selector did"),
     # optimizer
     Metric("optim/lr", "rate", "learning rate of this step"),
@@ -93,7 +114,7 @@ GLOSSARY: tuple[Metric, ...] = (
     # time and memory
     Metric("time/sample", "seconds", "sampling completions", "down"),
     Metric("time/score", "seconds", "scoring completions", "down"),
-    Metric("time/reference", "seconds", "log-probs of the initial policy", "down"),
+    Metric("time/reference", "seconds", "log-probs of the initial policy; old log-probs and values", "down"),
     Metric("time/train", "seconds", "forward and backward passes", "down"),
     Metric("time/optimize", "seconds", "the optimizer's update", "down"),
     Metric("time/sync", "seconds", "giving the new weights to the sampler", "down"),

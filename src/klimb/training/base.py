@@ -11,6 +11,7 @@ from klimb.config import Settings
 from klimb.errors import KlimbError
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Level = Literal["token", "sequence", "geometric"]
 
 
 class Optimizer(Settings):
@@ -74,6 +75,8 @@ class Truncate(Settings):
     type: Literal["truncate"] = "truncate"
     cap: Annotated[float, Field(ge=1.0)] = 2.0
     """The largest weight."""
+    level: Level = "token"
+    """What the ratio is of: one token, the whole answer (product), or the answer's geometric mean."""
 
 
 class Mask(Settings):
@@ -84,6 +87,8 @@ class Mask(Settings):
     """Tokens whose weight is below this do not learn."""
     high: Annotated[float, Field(ge=1.0)] = 2.0
     """Tokens whose weight is above this do not learn."""
+    level: Level = "token"
+    """What the ratio is of: one token, the whole answer (product), or the answer's geometric mean."""
 
 
 Correction = Annotated[NoCorrection | Truncate | Mask, Field(discriminator="type")]
@@ -94,7 +99,7 @@ class Training(Settings):
 
     steps: Annotated[int, Field(ge=1)] = 100
     """How many batches are sampled and learned from."""
-    micro_tokens: Annotated[int, Field(ge=16)] = 640
+    micro_tokens: Annotated[int, Field(ge=16)] = 512
     """The most tokens (prompts once, completions) in one forward and backward pass. A choice of memory (0.8 MB a token
     for a 135M model); the result is the same but for rounding."""
     correction: Correction = NoCorrection()

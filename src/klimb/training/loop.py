@@ -115,7 +115,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
         with crew.watch.stage("sync"):
             crew.moved()
             crew.sampler.refresh()
-    metrics = tally.metrics() | summarise(groups) | {"optim/lr": lr}
+    metrics = tally.metrics() | summarise(groups) | dict(crew.experience.metrics()) | {"optim/lr": lr}
     if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)

@@ -41,9 +41,14 @@ def write(
     save_model: SaveModel,
     keepers: Mapping[str, Keeper] = MappingProxyType({}),
 ) -> None:
-    """Writes weights (a Hugging Face folder), moments, progress, and a file for each keeper into a folder."""
-    save_model(folder / "model", optimizer.master)
-    for name, held in {"optimizer": optimizer.state(), **{name: one.state() for name, one in keepers.items()}}.items():
+    """Writes weights (a Hugging Face folder), moments, progress, and a file for each keeper into a folder.
+
+    A parameter `<keeper>.<name>`, such as `critic.weight`, is in its keeper's file and not in the model.
+    """
+    kept = {name: keeper.state() for name, keeper in keepers.items()}
+    elsewhere = _named(kept)
+    save_model(folder / "model", {name: w for name, w in optimizer.master.items() if name not in elsewhere})
+    for name, held in {"optimizer": optimizer.state(), **kept}.items():
         save_file({key: tensor.contiguous() for key, tensor in held.items()}, folder / f"{name}.safetensors")
     (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1, sort_keys=True))
 
@@ -56,7 +61,8 @@ def read_progress(folder: Path) -> Progress:
 def restore(folder: Path, optimizer: Updater, keepers: Mapping[str, Keeper] = MappingProxyType({})) -> Progress:
     """Puts a checkpoint's weights, moments and keepers back, in place, and returns its progress."""
     progress = read_progress(folder)
-    master: dict[str, Tensor] = {}
+    kept = {name: _restore_keeper(folder, name, keeper) for name, keeper in keepers.items()}
+    master: dict[str, Tensor] = _named(kept)
     for path in sorted((folder / "model").glob("*.safetensors")):
         master |= load_file(path)
     if missing := sorted(set(optimizer.master) - set(master)):
@@ -73,18 +79,24 @@ def restore(folder: Path, optimizer: Updater, keepers: Mapping[str, Keeper] = Ma
             f"its optimizer's state has no {error}: it is that of another optimizer",
             "use the optimizer.type that the run began with",
         ) from error
-    for name, keeper in keepers.items():
-        _restore_keeper(folder, name, keeper)
     return progress
 
 
-def _restore_keeper(folder: Path, name: str, keeper: Keeper) -> None:
+def _named(kept: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What keepers hold by the names that parameters have: `<keeper>.<name>`."""
+    return {f"{keeper}.{name}": tensor for keeper, held in kept.items() for name, tensor in held.items()}
+
+
+def _restore_keeper(folder: Path, name: str, keeper: Keeper) -> Mapping[str, Tensor]:
+    """Puts a keeper's file back, and returns what is in it."""
     file = folder / f"{name}.safetensors"
     try:
-        keeper.restore(load_file(file))
+        held = load_file(file)
+        keeper.restore(held)
     except (KeyError, FileNotFoundError) as error:
         raise CheckpointError(
             f"load the checkpoint {folder}",
             f"{file.name} is missing" if isinstance(error, FileNotFoundError) else f"{file.name} has no {error}",
             "use the settings that the run began with",
         ) from error
+    return held

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from klimb import functional as F
 from klimb.batch import Batch, Outputs
 from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Training
-from klimb.training.reference import Forward, measure
+from klimb.training.carrying import Carrier
+from klimb.training.reference import Forward, measure, measure_both
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
 from klimb.training.updater import Updater
@@ -37,6 +40,8 @@ class Learner:
     passes: Passes = field(default_factory=Passes)
     comparable: bool = True
     """Whether sampler log-probs are of the same distribution as the policy's (no top-p, no top-k)."""
+    carriers: Mapping[str, Carrier] = field(default_factory=dict)
+    """What the objective wants carried from step to step."""
 
 
 def learn(
@@ -46,6 +51,7 @@ def learn(
     tally, tokens = Tally(), learner.settings.micro_tokens
     try:
         batch = _prepare(learner, batch, tokens, watch)
+        tally.facts |= _known(batch)
     except NonFinite as fault:
         tally.skipped.append(str(fault))
         return tally
@@ -64,21 +70,33 @@ def learn(
         with watch.stage("optimize"):
             learner.optimizer.step(lr, norm)
         tally.norms.append(norm)
+    for carrier in learner.carriers.values():
+        tally.facts |= carrier.observe(batch, tally.mean("policy/kl_ref"))
     return tally
 
 
 def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> Batch:
-    """Fills what the objective needs before the first pass: reference and old log-probs, advantages."""
+    """Fills what the objective needs before the first pass: reference and old log-probs, values, advantages.
+
+    A critic's values are needed before the first loss, so it costs a forward pass even where old = now.
+    """
     _check("reward", batch.reward)
+    numbers = {name: value for carrier in learner.carriers.values() for name, value in carrier.numbers().items()}
+    batch = batch.replace(carried=numbers)
     if learner.objective.refers:
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    batch = learner.objective.advantage(batch)
-    if learner.passes.epochs * learner.passes.minibatches > 1:
+    several = learner.objective.reads_old or learner.passes.epochs * learner.passes.minibatches > 1
+    if several or learner.objective.critic:
         with watch.stage("reference"):
-            batch = batch.replace(old=measure(learner.policy, batch, tokens))
-    for name in ("sampler", "old", "ref", "advantage"):
+            old, value = measure_both(learner.policy, batch, tokens)
+        batch = batch.replace(old=old if several else None, value=value)
+    for name in ("sampler", "old", "ref", "value"):
+        if (value := getattr(batch, name)) is not None:
+            _check(name, value)
+    batch = learner.objective.advantage(batch)
+    for name in ("advantage", "returns"):
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
     return batch
@@ -94,6 +112,8 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             stop()
             now = learner.policy(micro)
             _check("logp", now.logp)
+            if now.value is not None:
+                _check("value", now.value)
             _observe(pending, micro, now, learner)
             fair = corrected(micro, now, learner.settings.correction, learner.comparable)
             terms = learner.objective.loss(now, fair)
@@ -124,6 +144,14 @@ def _observe(tally: Tally, batch: Batch, now: Outputs, learner: Learner) -> None
     tally.count("gap", float(gap.sum()))
     tally.count("gaps", gap.numel())
     tally.counts["gap_max"] = max(tally.counts.get("gap_max", 0.0), float(gap.max()))
+
+
+def _known(batch: Batch) -> dict[str, float]:
+    """How well the critic knew the returns before this step; nothing without one, or where they do not vary."""
+    if batch.value is None or batch.returns is None:
+        return {}
+    share = float(F.value.explained_variance(batch.value, batch.returns, batch.learn))
+    return {"value/explained_variance": share} if math.isfinite(share) else {}
 
 
 def _check(name: str, value: Tensor) -> None:

@@ -17,7 +17,7 @@ def summarise(groups: Sequence[Group]) -> dict[str, float]:
         "length/mean": fmean(lengths),
         "length/truncated": fmean(r.completion.finish is Finish.LENGTH for r in rollouts),
         "tokens/sampled": float(sum(lengths)),
-        "group/degenerate": fmean(_degenerate(group) for group in groups),
+        "group/degenerate": fmean(group.degenerate for group in groups),
     }
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     if rewards:
@@ -26,11 +26,6 @@ def summarise(groups: Sequence[Group]) -> dict[str, float]:
     if entropies:
         out["policy/entropy"] = fmean(entropies)
     return out | _sources(groups)
-
-
-def _degenerate(group: Group) -> bool:
-    """Whether a group says nothing about which completion is better."""
-    return len({rollout.reward for rollout in group.rollouts if rollout.reward is not None}) < 2
 
 
 def _sources(groups: Sequence[Group]) -> dict[str, float]:

@@ -17,6 +17,8 @@ class Tally:
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     steps: int = 0
+    facts: dict[str, float] = field(default_factory=dict)
+    """What is known of the whole batch, or carried from step to step, and so does not add up."""
 
     def add(self, terms: Terms, weight: float) -> None:
         """Adds one part's weighted sums."""
@@ -28,10 +30,15 @@ class Tally:
         """Adds to a plain count."""
         self.counts[name] = self.counts.get(name, 0.0) + value
 
+    def mean(self, name: str) -> float | None:
+        """The mean of a weighted sum; None where it was not made."""
+        return self.sums[name] / self.weight if name in self.sums and self.weight > 0 else None
+
     def metrics(self) -> dict[str, float]:
         """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
         loss = self.sums.pop("loss", 0.0)
         out = {name: value / self.weight for name, value in self.sums.items()} if self.weight > 0 else {}
+        out |= self.facts
         out["optim/skipped"] = float(len(self.skipped))
         if self.norms:
             out["loss"] = loss / len(self.norms)

@@ -58,6 +58,9 @@ def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bo
             "a generator that gives log-probs, sampling.temperature=1.0, or training.correction.type=none",
         )
     ratio = batch.old_or(now.logp) - batch.sampler
+    if correction.level != "token":
+        lift = F.importance.product if correction.level == "sequence" else F.importance.geometric
+        ratio = lift(ratio, batch.learn, batch.row, batch.rows)
     if isinstance(correction, Truncate):
         return batch.replace(weight=batch.weight * F.importance.truncated(ratio, correction.cap))
     return batch.replace(weight=batch.weight * F.importance.masked(ratio, correction.low, correction.high))

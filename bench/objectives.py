@@ -1,0 +1,142 @@
+"""Trains every objective on one task, several seeds each, and prints what each has reached at its last step.
+
+Usage: bench/objectives.sh STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--table] [KEY=VALUE ...]
+A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all arms) and `arms` (settings of each). Every
+run has a directory of its own, so a study that was stopped goes on where it was. `--table` only reads what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[1]
+NUMBERS = {"accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One objective of a study, and one seed."""
+
+    name: str
+    seed: int
+    recipe: str
+    words: tuple[str, ...]
+
+    def run(self, out: Path) -> Path:
+        """Where its run lies."""
+        return out / f"{self.name}-{self.seed}"
+
+    def command(self, out: Path) -> list[str]:
+        """The command that trains it, or goes on with it."""
+        run = [f"run={self.run(out)}", f"seed={self.seed}"]
+        return [sys.executable, "-m", "klimb.cli", "train", self.recipe, *self.words, *run]
+
+
+def arms_of(study: Mapping[str, Any], seeds: int, chosen: str, more: Sequence[str]) -> list[Arm]:
+    """Every arm of a study with every seed, all arms of a seed together."""
+    names = chosen.split(",") if chosen else list(study["arms"])
+    if unknown := sorted(set(names) - set(study["arms"])):
+        sys.exit(f"no arm {', '.join(unknown)} in the study; there are {', '.join(study['arms'])}")
+    shared = (*study.get("words", ()), *more)
+    recipe = str(ROOT / "recipes" / f"{study['recipe']}.yaml")
+    return [Arm(name, seed, recipe, (*shared, *study["arms"][name])) for seed in range(seeds) for name in names]
+
+
+def train(arm: Arm, out: Path, threads: int) -> str:
+    """Trains one arm; a line that says how it ended. A run that is done already ends at once."""
+    log = out / f"{arm.run(out).name}.log"
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("w") as file:
+        code = subprocess.run(arm.command(out), stdout=file, stderr=file, env=environment, check=False).returncode
+    return f"{arm.run(out).name}: {'done' if code == 0 else f'ended with code {code}, see {log}'}"
+
+
+def divergence(run: Path) -> float:
+    """KL(last || initial) in nats a token, estimated on the last held-out answers, which the last policy drew (k1)."""
+    file = run / "divergence.json"
+    if not file.exists():
+        command = [sys.executable, str(Path(__file__).with_name("divergence.py")), str(run)]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return float(json.loads(file.read_text("utf-8"))["kl"])
+
+
+def reached(run: Path) -> dict[str, float] | None:
+    """What a finished run has at its last step; None where it is not finished."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    steps = json.loads((run / "config.json").read_text("utf-8"))["settings"]["training"]["steps"]
+    if not lines or lines[-1]["step"] != steps or "eval/accuracy" not in lines[-1]:
+        return None
+    last = [line for line in lines if "policy/entropy" in line][-1]
+    step = float(np.median([line["time/step"] - line.get("time/evaluate", 0.0) for line in lines if line["step"] > 0]))
+    found = {name: float({**last, **lines[-1]}[metric]) for name, metric in NUMBERS.items()}
+    return found | {"start": float(lines[0]["eval/accuracy"]), "kl": divergence(run), "seconds": step}
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean over the seeds with its 95 % interval (Student's t); the value alone where there is one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return f"{mean:.3f} ± {half:.3f}"
+
+
+def table(arms: Sequence[Arm], out: Path) -> str:
+    """The study's table in Markdown; an arm whose runs did not all end says so."""
+    lines = [
+        "| objective | seeds | accuracy at the last step | before | KL to the initial | entropy | length | s a step |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in dict.fromkeys(arm.name for arm in arms):
+        runs = [arm.run(out) for arm in arms if arm.name == name]
+        found = [one for run in runs if (run / "metrics.jsonl").exists() and (one := reached(run)) is not None]
+        if not found:
+            lines.append(f"| {name} | 0 of {len(runs)} ended | | | | | | |")
+            continue
+        columns = [[one[key] for one in found] for key in ("accuracy", "start", "kl", "entropy", "length", "seconds")]
+        accuracy, start, kl, entropy, length, seconds = columns
+        ended = str(len(found)) if len(found) == len(runs) else f"{len(found)} of {len(runs)} ended"
+        means = [f"{np.mean(start):.3f}", interval(kl), f"{np.mean(entropy):.2f}", f"{np.mean(length):.1f}"]
+        row = [name, ended, interval(accuracy), *means, f"{np.median(seconds):.2f}"]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what is missing of a study, then prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("words", nargs="*", metavar="key=value", help="settings over all arms")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
+    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each run")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    args = parser.parse_args()
+    study = yaml.safe_load(args.study.read_text("utf-8"))
+    out: Path = args.out or ROOT / "runs" / args.study.stem
+    out.mkdir(parents=True, exist_ok=True)
+    arms = arms_of(study, args.seeds, args.arms, args.words)
+    if not args.table:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for line in pool.map(lambda arm: train(arm, out, args.threads), arms):
+                print(line, flush=True)
+    print(table(arms, out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a policy says of each token of some rollouts: one packed forward pass, and never a matrix of all logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from klimb.batch import Batch
+    from klimb.policy.policy import Policy
+
+Floats = NDArray[np.float32]
+
+TOP = 5
+"""How many of the likeliest tokens are kept at each place."""
+PART = 2048
+"""The most tokens (prompts once) in one forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Per token (t) at the batch's temperature, in nats: the log-prob, the entropy, the likeliest tokens (t, 5).
+
+    `initial_logp`, `initial_entropy` and `kl` = KL(policy || initial), exact over the vocabulary, where an initial
+    policy was given.
+    """
+
+    logp: Floats
+    entropy: Floats
+    likeliest: NDArray[np.int64]
+    probability: Floats
+    initial_logp: Floats | None = None
+    initial_entropy: Floats | None = None
+    kl: Floats | None = None
+
+
+def measure(policy: Policy, batch: Batch, initial: Policy | None = None, part: int = PART) -> Measured:
+    """Scores the batch by the policy and, where it is given, the initial one beside it, whose logits are never kept."""
+    done = [_part(policy, one, initial) for one in batch.split(part)]
+    if not done:
+        done = [_joined([], initial is not None)]
+    columns = ([getattr(one, f.name) for one in done] for f in fields(Measured))
+    values: list[Any] = [None if parts[0] is None else np.concatenate(parts) for parts in columns]
+    return Measured(*values)
+
+
+def entropies(policy: Policy, batch: Batch, part: int = PART) -> Floats:
+    """The entropy of each token alone."""
+    with torch.no_grad():
+        found = [policy(one).entropy.cpu() for one in batch.split(part)]
+    return torch.cat(found).numpy() if found else np.zeros(0, np.float32)
+
+
+def _part(policy: Policy, batch: Batch, initial: Policy | None) -> Measured:
+    rows = policy.distributions(batch)
+    others = initial.distributions(batch) if initial is not None else None
+    places = iter(batch.tokens.split(64))
+    done = []
+    for logits in rows:
+        other = None if others is None else next(others).to(logits.device)
+        done.append(_chunk(logits, next(places).to(logits.device), other))
+    return _joined(done, initial is not None)
+
+
+def _chunk(logits: Tensor, tokens: Tensor, other: Tensor | None) -> list[Tensor]:
+    """The values of some places from their logits (n, v)."""
+    logp, entropy, probability = _spread(logits)
+    values = [_own(logp, tokens), entropy]
+    best, ids = probability.topk(min(TOP, logits.shape[-1]), dim=-1)
+    values += [ids, best]
+    if other is not None:
+        initial, spread, _ = _spread(other)
+        # KL = sum p (log p - log q): where p is zero, nothing
+        gap = torch.linalg.vecdot(probability, (logp - initial).nan_to_num_(0.0, 0.0, 0.0)).clamp_(min=0.0)
+        values += [_own(initial, tokens), spread, gap]
+    return values
+
+
+def _spread(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs, entropy and probabilities."""
+    logp = logits.log_softmax(-1)
+    probability = logp.exp()
+    entropy = -torch.linalg.vecdot(probability, logp.nan_to_num(0.0, 0.0, 0.0))
+    return logp, entropy.clamp_(min=0.0), probability
+
+
+def _own(logp: Tensor, tokens: Tensor) -> Tensor:
+    return logp.gather(-1, tokens[:, None])[:, 0]
+
+
+def _joined(chunks: list[list[Tensor]], both: bool) -> Measured:
+    if not chunks:
+        none = np.zeros(0, np.float32)
+        wide = none.reshape(0, TOP)
+        return Measured(none, none, wide.astype(np.int64), wide, *((none, none, none) if both else ()))
+    return Measured(*(torch.cat(list(column)).cpu().numpy() for column in zip(*chunks, strict=True)))

@@ -1,0 +1,160 @@
+"""A policy beside the logs: how much of them counts for it, and how far it is from who wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from klimb.errors import DataError
+from klimb.logs.counting import files_of
+from klimb.logs.estimating import log_probs
+from klimb.rollouts import tables
+from klimb.rollouts.reading import prompt_of, rollout_of, transform_of
+from klimb.types import Completion, Prompt, Transform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from klimb.policy.policy import Policy
+
+LOW, HIGH = 0.8, 1.2
+"""The ratios that PPO's usual clip trusts."""
+CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Completions of `low` to `high` tokens: how many, and as how many they count."""
+
+    low: int
+    high: int
+    rows: int
+    effective: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a policy makes of a sample of the rows that have log-probs; in nats.
+
+    `effective` counts rows by the ratio of the whole completion; `mass` is the mean of these ratios, 1 where the logs
+    cover what the policy says, and near 0 where its answers are others. `kl` estimates KL(behaviour || policy) of a
+    completion, with its 95 % interval. `outside`: the share of tokens whose ratio lies outside [0.8, 1.2].
+    `value` and `weighted` are the policy's reward by ordinary and weighted importance sampling, with intervals.
+    """
+
+    rows: int
+    skipped: int
+    tokens: int
+    effective: float
+    mass: float
+    bands: tuple[Band, ...]
+    outside: float
+    below: float
+    kl: tuple[float, float, float]
+    kl_token: float
+    ratios: dict[str, float]
+    value: tuple[float, float, float] | None
+    weighted: tuple[float, float, float] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+Row = tuple[Prompt, Completion, Transform, float | None]
+
+
+def sample(logs: Path, most: int, total: int) -> Iterator[Row]:
+    """At most `most` rows, spread evenly over all `total`; those without tokens or log-probs are passed over."""
+    every = max(1, -(-total // most))
+    seen = 0
+    for path in files_of(logs):
+        for first, table in tables(path):
+            places = [place for place in range(table.num_rows) if (seen + place) % every == 0]
+            seen += table.num_rows
+            for place, value in zip(places, table.take(places).to_pylist(), strict=True):
+                row = first + place
+                rollout = rollout_of(path, row, value)
+                prompt, done = prompt_of(path, row, value), rollout.completion
+                if prompt.tokens and done.tokens and done.logps:
+                    yield prompt, done, transform_of(path, row, value), rollout.reward
+
+
+def compare(policy: Policy, logs: Path, most: int, total: int) -> Compared | None:
+    """Asks the policy about a sample; None where no row has tokens and log-probs. Raises DataError."""
+    import torch
+
+    rows = list(sample(logs, most, total))
+    vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+    fit = [one for one in rows if _fits(one, vocabulary, policy.context)]
+    if rows and not fit:
+        raise DataError(
+            f"{logs} beside this policy",
+            "token ids or lengths that it does not have",
+            "a policy with the tokenizer of the logs",
+        )
+    if not fit:
+        return None
+    now = [x for at in range(0, len(fit), CHUNK) for x in log_probs(policy, [one[:3] for one in fit[at : at + CHUNK]])]
+    mu = torch.tensor([x for one in fit for x in one[1].logps], dtype=torch.float64)
+    pi = torch.tensor([x for values in now for x in values], dtype=torch.float64)
+    lengths = torch.tensor([len(values) for values in now])
+    rewards = [one[3] for one in fit]
+    return _compared(pi - mu, lengths, rewards, len(rows) - len(fit))
+
+
+def _fits(row: Row, vocabulary: int, context: int) -> bool:
+    tokens = (*row[0].tokens, *row[1].tokens)
+    return max(tokens) < vocabulary and len(tokens) <= context
+
+
+def _compared(gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], skipped: int) -> Compared:
+    import torch
+
+    from klimb import functional as F
+
+    row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    whole = F.segments.sum_by(gaps, row, len(lengths))
+    ratio = F.importance.ratio(gaps)
+    scored = torch.tensor([reward is not None for reward in rewards])
+    reward = torch.tensor([reward or 0.0 for reward in rewards], dtype=torch.float64)
+    marks = torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64)
+    names = ("q0", "q5", "q50", "q95", "q100")
+    value = weighted = None
+    if bool(scored.any()):
+        value = _three(F.offpolicy.interval(F.offpolicy.ordinary(whole[scored], reward[scored])))
+        weighted = _three(F.offpolicy.interval(F.offpolicy.weighted(whole[scored], reward[scored])))
+    return Compared(
+        rows=len(lengths),
+        skipped=skipped,
+        tokens=len(gaps),
+        effective=float(F.offpolicy.effective_size(whole)),
+        mass=float(F.importance.ratio(whole).mean()),
+        bands=tuple(_bands(whole, lengths)),
+        outside=float(((ratio < LOW) | (ratio > HIGH)).double().mean()),
+        below=float((ratio < LOW).double().mean()),
+        kl=_three(F.offpolicy.interval(F.divergence.k1(-whole))),
+        kl_token=float(-gaps.mean()),
+        ratios=dict(zip(names, torch.quantile(ratio[: 1 << 23], marks).tolist(), strict=True)),
+        value=value,
+        weighted=weighted,
+    )
+
+
+def _three(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float, float]:
+    return float(parts[0]), float(parts[1]), float(parts[2])
+
+
+def _bands(whole: Tensor, lengths: Tensor) -> Iterator[Band]:
+    """By length, in powers of two."""
+    from klimb import functional as F
+
+    high = 8
+    low = 1
+    while low <= int(lengths.max()):
+        inside = (lengths >= low) & (lengths <= high)
+        if bool(inside.any()):
+            yield Band(low, high, int(inside.sum()), float(F.offpolicy.effective_size(whole[inside])))
+        low, high = high + 1, 2 * high

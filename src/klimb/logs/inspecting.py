@@ -1,0 +1,86 @@
+"""The whole inspection of logs as plain facts, for the terminal, for JSON and for the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from klimb.errors import DataError
+from klimb.logs.against import compare
+from klimb.logs.counting import Counted, Numbers, count, spread
+from klimb.logs.judging import judge
+
+if TYPE_CHECKING:
+    from klimb.policy.policy import Policy
+
+
+def inspect(logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0) -> dict[str, Any]:
+    """Every fact about the logs. `policy` is asked about at most `most` rows. Raises DataError."""
+    counted = count(logs)
+    if not counted.rows:
+        raise DataError(f"rows in {logs}", "none", "logs with at least one row")
+    compared = None if policy is None else compare(policy, logs, most, counted.rows)
+    facts = _facts(counted, success)
+    facts["logs"] = str(logs)
+    facts["policy"] = None if compared is None else compared.as_dict()
+    judged = judge(facts)
+    facts["verdict"] = [
+        {"objectives": one.objectives, "enough": one.fit, "why": one.why, "line": one.line()} for one in judged
+    ]
+    return facts
+
+
+def _facts(counted: Counted, success: float) -> dict[str, Any]:
+    rewards = np.frombuffer(counted.rewards, np.float64)
+    scored = rewards[~np.isnan(rewards)]
+    return {
+        "rows": counted.rows,
+        "groups": counted.groups,
+        "scored": len(scored),
+        "success": success,
+        "successes": int((scored >= success).sum()),
+        "logged": counted.logged,
+        "estimated": counted.estimated,
+        "with_logps": counted.logged + counted.estimated,
+        "untokenised": counted.untokenised,
+        "truncated": counted.truncated,
+        "cut_support": counted.cut_support,
+        "mean_logp": counted.logp_sum / counted.logp_tokens if counted.logp_tokens else None,
+        "versions": len(counted.versions),
+        "estimators": dict(counted.estimators),
+        "reward": spread(scored),
+        "length": spread(np.frombuffer(counted.lengths, np.int32).astype(np.float64)),
+        "sources": {
+            name: {"outcomes": dict(source.outcomes), "values": spread(source.values)}
+            for name, source in sorted(counted.sources.items())
+        },
+        "prompts": _prompts(counted, rewards, success),
+    }
+
+
+def _prompts(counted: Counted, rewards: Numbers, success: float) -> dict[str, int]:
+    """How many prompts there are, which stand under several ids, and how often each is answered well."""
+    contents = np.frombuffer(counted.prompts, np.int64)
+    ids = np.frombuffer(counted.ids, np.int64)
+    different, which = np.unique(contents, return_inverse=True)
+    pairs = np.unique(np.stack([which, ids]), axis=1)
+    known = ~np.isnan(rewards)
+    tries = np.bincount(which[known], minlength=len(different))
+    wins = np.bincount(which[known], weights=(rewards[known] >= success).astype(float), minlength=len(different))
+    highest, lowest = np.full(len(different), -np.inf), np.full(len(different), np.inf)
+    np.maximum.at(highest, which[known], rewards[known])
+    np.minimum.at(lowest, which[known], rewards[known])
+    asked = tries > 0
+    return {
+        "different": len(different),
+        "several_ids": int((np.bincount(pairs[0]) > 1).sum()),
+        "repeated_rows": counted.rows - len(different),
+        "alone": int((np.bincount(which) == 1).sum()),
+        "never": int((asked & (wins == 0)).sum()),
+        "always": int((asked & (wins == tries)).sum()),
+        "mixed": int((asked & (wins > 0) & (wins < tries)).sum()),
+        "unscored": int((~asked).sum()),
+        "differing": int((highest[asked] > lowest[asked]).sum()),
+    }

@@ -1,0 +1,33 @@
+"""A field that a map of the user's own names and that no row has is a slip of the pen, and refused as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from klimb.data.faulty import show
+from klimb.errors import KlimbError, SettingsError
+from klimb.logs.maps import LogMap
+from klimb.logs.values import ABSENT, at
+from klimb.nearest import nearest
+
+
+def refuse_unseen(
+    source: Path, rows: Sequence[tuple[int, Mapping[str, Any]]], mapping: LogMap, own: frozenset[str]
+) -> None:
+    """Raises SettingsError for each field of the map's own settings that stands in no row."""
+    faults = []
+    for name, path in mapping.paths().items():
+        setting = name.partition(".")[0]
+        if setting not in own or path.startswith("each.") or not rows:
+            continue
+        if all(at(row, path)[1] is ABSENT for _, row in rows):
+            has = list(dict.fromkeys(key for _, row in rows[:100] for key in row))
+            near = nearest(path, has)
+            cure = f"{name}: {near}" if near else "a field that is there, such as request.temperature for one inside"
+            faults.append(
+                KlimbError(f"{name}: {path}, a field of {source}", f"no row has it; there are {show(has, 100)}", cure)
+            )
+    if faults:
+        raise SettingsError(faults)

@@ -1,0 +1,201 @@
+"""Opens what a lens looks at: steps of a run, or a file of completions, each with the policies that can measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klimb import rollouts
+from klimb.config import resolve
+from klimb.errors import KlimbError, RunError
+from klimb.lens.completions import groups_of, items_of
+from klimb.lens.view import Scorers, View, look
+from klimb.lens.words import Words
+from klimb.policy.base import PolicySettings
+from klimb.recipe import Recipe
+from klimb.rundir import RunDir, step_of
+
+if TYPE_CHECKING:
+    from klimb.batch import Batch
+    from klimb.policy.policy import Policy
+    from klimb.types import Group
+
+COURSE_STEPS = 5
+"""Other steps of the run whose rollouts are scored for the overlap over training."""
+COURSE_TOKENS = 256
+"""About how many tokens of each of them."""
+
+
+@dataclass(slots=True)
+class Models:
+    """The policies that have been loaded, each once; None where one cannot be, which is told once."""
+
+    known: dict[str, Policy | None] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def load(self, settings: PolicySettings, seed: int = 0) -> Policy | None:
+        """The policy that the settings name."""
+        from klimb.policy.loading import load
+
+        key = f"{settings.name} {seed if settings.name == 'tiny' else ''}"
+        if key not in self.known:
+            try:
+                self.known[key] = load(settings, seed)
+            except KlimbError as error:
+                self.known[key], self.faults[key] = None, error.line()
+        return self.known[key]
+
+    def why(self, settings: PolicySettings, seed: int = 0) -> str:
+        """Why that policy is None."""
+        return self.faults.get(f"{settings.name} {seed if settings.name == 'tiny' else ''}", "")
+
+
+def run_views(
+    path: Path, step: int | None = None, *, against: Path | None = None, against_step: int | None = None
+) -> list[View]:
+    """The view of a step of a run (the newest by default) and, where asked for, one of another step or run beside it.
+
+    Raises RunError or DataError where there are no such rollouts; a model that cannot be loaded is only missing.
+    """
+    models = Models()
+    first = _Run.open(path)
+    step = first.steps()[-1] if step is None else step
+    asked = [(first, step)]
+    if against is not None:
+        other = _Run.open(against)
+        asked.append((other, step if against_step is None and step in other.steps() else other.nearest(against_step)))
+    elif against_step is not None:
+        asked.append((first, against_step))
+    read = [(run, at, run.read(at)) for run, at in asked]  # all that can be wrong is found before a model is loaded
+    return [run.view(at, groups, models, course=place == 0) for place, (run, at, groups) in enumerate(read)]
+
+
+def file_view(path: Path, model: str) -> View:
+    """The view of a file of prompts and completions under a model. Raises DataError, ModelError."""
+    from klimb.policy.loading import load
+
+    items = items_of(path)
+    policy = load(PolicySettings(name=model))
+    groups = groups_of(items, policy)
+    return look(path.name, groups, Scorers(policy, model, words=Words(policy.tokenizer), drew=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run as a lens sees it."""
+
+    rundir: RunDir
+    recipe: Recipe
+
+    @classmethod
+    def open(cls, path: Path) -> _Run:
+        rundir = RunDir.open(path)
+        return cls(rundir, resolve(Recipe, rundir.config().get("settings", {})))
+
+    def steps(self) -> list[int]:
+        """The steps whose rollouts are there, in order."""
+        found = sorted(step_of(path) for path in self.rundir.rollouts.glob("step-*.parquet"))
+        if not found:
+            raise RunError(f"rollouts in {self.rundir.path}", "none yet", "`klimb train` with its recipe")
+        return found
+
+    def nearest(self, step: int | None) -> int:
+        return self.steps()[-1] if step is None else step
+
+    def read(self, step: int) -> list[Group]:
+        """The rollouts of a step."""
+        steps = self.steps()
+        if step not in steps:
+            there = f"steps {steps[0]} to {steps[-1]}" if steps else "none"
+            raise RunError(f"the rollouts of step {step} of {self.rundir.path}", there, "one of them")
+        return rollouts.read(self.rundir.rollout(step))
+
+    def view(self, step: int, groups: list[Group], models: Models, *, course: bool) -> View:
+        """The step as measured by the first policy that was saved after it, beside the initial one."""
+        missing: list[str] = []
+        initial = self._initial(models, missing)
+        policy, label, drew = self._policy(step, models, initial, missing)
+        one = policy or initial
+        tokenizer = one.tokenizer if one is not None else None
+        if tokenizer is None:
+            missing.append("the tokens as texts (no tokenizer could be loaded): their numbers are shown")
+        recipe = self.recipe
+        scorers = Scorers(policy, label, initial, recipe.objective, recipe.selector, Words(tokenizer), drew)
+        view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
+        return replace(view, overlaps=self._overlaps(step, view, initial if course else None))
+
+    def _policy(
+        self, step: int, models: Models, initial: Policy | None, missing: list[str]
+    ) -> tuple[Policy | None, str, bool]:
+        """The policy that measures a step, its name, and whether it is the one that drew."""
+        from klimb.training import checkpoint
+
+        good = [path for path in checkpoint.steps(self.rundir.checkpoints) if checkpoint.fault(path) is None]
+        after = [path for path in good if step_of(path) >= step] or good[-1:]
+        if after:
+            saved, settings = step_of(after[0]), self._at(after[0])
+            if (policy := models.load(settings)) is not None:
+                return policy, f"the policy after step {saved}", saved == step - 1
+            why = models.why(settings)
+        elif step == 1 and initial is not None:
+            return initial, "the initial policy", True
+        else:
+            why = "no checkpoint of this run can be read"
+        missing.append(f"log-probs after the update, ratio, KL and alternatives ({why})")
+        return None, "", False
+
+    def _at(self, folder: Path) -> PolicySettings:
+        return self.recipe.model.model_copy(update={"name": str(folder / "model")})
+
+    def _initial(self, models: Models, missing: list[str]) -> Policy | None:
+        """The model that the run began from, if it is still there and still the same."""
+        from klimb.training import checkpoint, state
+
+        settings, seed = self.recipe.model, self.recipe.seed
+        policy = models.load(settings, seed)
+        if policy is None:
+            missing.append(f"KL to the initial model ({models.why(settings, seed)})")
+            return None
+        saved = [path for path in checkpoint.steps(self.rundir.checkpoints) if checkpoint.fault(path) is None]
+        began = state.read_progress(saved[-1]).initial if saved else ""
+        if began and began != policy.version():
+            missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
+            return None
+        return policy
+
+    def _overlaps(self, step: int, view: View, initial: Policy | None) -> dict[str, float]:
+        """How much of the top-entropy set is that of the initial policy: at other steps of the run, and here."""
+        from klimb.batch import Batch
+        from klimb.lens import statistics
+        from klimb.lens.measure import entropies
+
+        found: dict[str, float] = {}
+        if initial is None:
+            return found
+        for other in _spaced([at for at in self.steps() if at != step], COURSE_STEPS):
+            batch = _some(Batch.of(self.read(other)), COURSE_TOKENS)
+            if batch.entropy is not None and batch.temperature > 0:
+                share = statistics.overlap(batch.entropy.numpy(), entropies(initial, batch))
+                found |= {} if share is None else {str(other): share}
+        if {"entropy", "initial_entropy"} <= set(view.values):
+            share = statistics.overlap(view.values["entropy"], view.values["initial_entropy"])
+            found |= {} if share is None else {str(step): share}
+        return dict(sorted(found.items(), key=lambda pair: int(pair[0])))
+
+
+def _spaced(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of the steps, evenly, the first and the last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+
+
+def _some(batch: Batch, tokens: int) -> Batch:
+    """Whole rows of the batch, evenly over it, of about so many tokens."""
+    import torch
+
+    share = min(1.0, tokens / max(1, batch.tokens.numel()))
+    count = max(1, round(share * batch.rows))
+    return batch.take(torch.linspace(0, batch.rows - 1, count).long().unique())

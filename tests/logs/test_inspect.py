@@ -1,0 +1,183 @@
+"""What logs hold is counted right, in bounded memory and time; and the verdict follows from it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from klimb import rollouts
+from klimb.errors import DataError
+from klimb.logs.estimating import log_probs
+from klimb.logs.inspecting import inspect
+from klimb.logs.page import lines, page
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
+from klimb.policy.policy import Policy
+from klimb.rollouts.form import SCHEMA
+from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score, Transform
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Policy:
+    return load(PolicySettings(), 0)
+
+
+def log_of(tiny: Policy, prompts: int = 120, answers: int = 2, shift: float = 0.0) -> list[Group]:
+    """Answers of one to five random bytes, with the tiny model's own log-probs moved by `shift` a token."""
+    draw = np.random.default_rng(0)
+    groups = []
+    for index in range(prompts):
+        prompt = Prompt(f"p{index}", text=f"{index}=", tokens=(1, 20 + index % 50))
+        done = [tuple(draw.integers(3, 250, 1 + (index + k) % 5).tolist()) for k in range(answers)]
+        first = [Completion(tokens, (), "x", Finish.LENGTH) for tokens in done]
+        logps = log_probs(tiny, [(prompt, one, Transform()) for one in first])
+        rolled = tuple(
+            Rollout(replace(one, logps=tuple(x + shift for x in values)), k, k, {"a": Score.of(k % 2)}, float(k % 2))
+            for k, (one, values) in enumerate(zip(first, logps, strict=True))
+        )
+        groups.append(Group(prompt, rolled, version="v"))
+    return groups
+
+
+def test_logs_of_the_policy_itself_count_in_full(tmp_path: Path, tiny: Policy) -> None:
+    rollouts.write(tmp_path / "a.parquet", log_of(tiny), 0)
+    facts = inspect(tmp_path / "a.parquet", tiny)
+    p = facts["policy"]
+    assert p["effective"] == pytest.approx(240, abs=0.01)
+    assert (p["rows"], p["outside"], p["mass"]) == (240, 0.0, pytest.approx(1, abs=1e-4))
+    assert p["kl"][0] == pytest.approx(0, abs=1e-4)
+    assert p["weighted"][0] == pytest.approx(0.5, abs=1e-4)
+    assert [one["enough"] for one in facts["verdict"]] == [True, True, True]
+
+
+def test_logs_of_another_policy_are_measured_against_it(tmp_path: Path, tiny: Policy) -> None:
+    rollouts.write(tmp_path / "a.parquet", log_of(tiny, shift=2.0), 0)
+    facts = inspect(tmp_path / "a.parquet", tiny)
+    p = facts["policy"]
+    lengths = np.array([len(r.completion.tokens) for g in log_of(tiny, shift=2.0) for r in g.rollouts])
+    weights = np.exp(-2.0 * lengths)
+    assert p["effective"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum(), rel=1e-3)
+    assert p["mass"] == pytest.approx(weights.mean(), rel=1e-3)
+    assert p["kl"][0] == pytest.approx(2.0 * lengths.mean(), rel=1e-4)
+    assert (p["outside"], p["below"]) == (1.0, 1.0)
+    assert [one["enough"] for one in facts["verdict"]] == [False, True, True]
+    assert "the ratios have mean" in facts["verdict"][0]["why"]
+
+
+def test_the_sample_that_the_policy_is_asked_about_is_spread_over_the_logs(tmp_path: Path, tiny: Policy) -> None:
+    rollouts.write(tmp_path / "a.parquet", log_of(tiny), 0)
+    assert inspect(tmp_path / "a.parquet", tiny, most=50)["policy"]["rows"] == 48
+
+
+def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> None:
+    def group(name: str, text: str, *rewards: float | None) -> Group:
+        done = Completion((), (), "x", Finish.STOP)
+        return Group(Prompt(name, text=text), tuple(Rollout(done, k, -1, {}, r) for k, r in enumerate(rewards)))
+
+    made = [group("a", "1", 0.0, 0.0), group("b", "1", 1.0), group("c", "2", 1.0, 1.0), group("d", "3", 0.0, 0.5)]
+    rollouts.write(tmp_path / "a.parquet", [*made, group("e", "4", None)], 0)
+    facts = inspect(tmp_path / "a.parquet")
+    assert facts["prompts"] == {
+        "different": 4, "several_ids": 1, "repeated_rows": 4, "alone": 1,
+        "never": 1, "always": 1, "mixed": 1, "unscored": 1, "differing": 2,
+    }  # fmt: skip
+    assert (facts["rows"], facts["groups"], facts["scored"], facts["successes"]) == (8, 5, 7, 3)
+    assert "only 0 of 8 rows have log-probs" in facts["verdict"][0]["why"]
+    assert inspect(tmp_path / "a.parquet", success=0.5)["successes"] == 4
+
+
+def test_prompts_that_are_tokens_only_are_told_apart(tmp_path: Path) -> None:
+    done = (Rollout(Completion((1,), (), "x", Finish.STOP), 0, -1),)
+    rollouts.write(tmp_path / "a.parquet", [Group(Prompt("p", tokens=(n,)), done) for n in (1, 2, 2)], 0)
+    assert inspect(tmp_path / "a.parquet")["prompts"]["different"] == 2
+
+
+def test_scores_are_counted_by_source_and_outcome(root: Path) -> None:
+    facts = inspect(root / "tests/golden/rollouts-2.0.parquet")
+    assert facts["sources"]["judge"] == {"outcomes": {"timed_out": 1}, "values": None}
+    assert facts["sources"]["exact"]["outcomes"] == {"scored": 3}
+    assert facts["sources"]["exact"]["values"]["mean"] == pytest.approx(1 / 3)
+    assert (facts["logged"], facts["estimated"], facts["cut_support"]) == (1, 1, 2)
+    assert facts["estimators"] == {"tiny": 1}
+
+
+def test_the_page_says_what_the_lines_say_and_escapes_what_the_log_says(root: Path, tmp_path: Path) -> None:
+    done = Completion((), (), "x", Finish.STOP)
+    odd = Rollout(done, 0, -1, {"<script>": Score.of(1.0)}, 1.0)
+    rollouts.write(tmp_path / "a.parquet", [Group(Prompt("p", text="q"), (odd,))], 0)
+    facts = inspect(tmp_path / "a.parquet")
+    text = page(facts)
+    assert "<script>" not in text
+    assert "score &lt;script&gt;" in text
+    assert facts["verdict"][0]["why"] in text
+    assert lines(facts)[-1].startswith("not enough for supervised")
+
+
+def test_a_folder_is_all_of_its_files_and_nothing_is_an_error(tmp_path: Path, tiny: Policy) -> None:
+    (tmp_path / "run/rollouts").mkdir(parents=True)
+    for step in (1, 2):
+        rollouts.write(tmp_path / f"run/rollouts/step-{step}.parquet", log_of(tiny, 3), step)
+    facts = inspect(tmp_path / "run")
+    assert (facts["rows"], facts["groups"]) == (12, 6)
+    for bad in (tmp_path / "none.parquet", tmp_path):
+        with pytest.raises(DataError):
+            inspect(bad)
+    rollouts.write(tmp_path / "empty.parquet", [], 0)
+    with pytest.raises(DataError, match="at least one row"):
+        inspect(tmp_path / "empty.parquet")
+
+
+def million(path: Path, rows: int = 1_000_000, part: int = 50_000) -> None:
+    """Random rollouts: prompts of 20 tokens, eight answers each of 1 to 63 tokens."""
+    draw = np.random.default_rng(1)
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for start in range(0, rows, part):
+            index = np.arange(start, start + part)
+            group = index // 8
+            lengths = draw.integers(1, 64, part)
+            ends = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+            tokens = pa.array(draw.integers(3, 49_000, ends[-1]).astype(np.int32))
+            logps = pa.array(-draw.random(ends[-1]).astype(np.float32))
+            fixed = pa.array(np.arange(0, 20 * part + 1, 20, dtype=np.int32))
+            asked = pa.array(np.repeat(group % 40_000, 20).astype(np.int32))
+            reward = draw.integers(0, 2, part).astype(float)
+            columns = {
+                "step": index // 1024, "group": group.astype(np.int32), "k": (index % 8).astype(np.int32),
+                "prompt_id": [f"p{g}" for g in group], "prompt_text": [f"question {g}" for g in group % 40_000],
+                "seed": index, "text": ["an answer"] * part, "finish": ["eos"] * part, "reward": reward,
+                "scores": [f'{{"exact": {{"outcome": "scored", "value": {r}, "reason": ""}}}}' for r in reward],
+                "temperature": np.ones(part), "top_p": np.ones(part), "top_k": np.zeros(part, np.int32),
+                "version": ["v"] * part, "metadata": ["{}"] * part,
+            }  # fmt: skip
+            arrays = {name: pa.array(values) for name, values in columns.items()}
+            arrays |= {"prompt_tokens": pa.ListArray.from_arrays(fixed, asked)}
+            arrays |= {"tokens": pa.ListArray.from_arrays(pa.array(ends), tokens)}
+            arrays |= {name: pa.ListArray.from_arrays(pa.array(ends), logps) for name in ("logps", "entropies")}
+            table = [arrays.get(f.name, pa.nulls(part, f.type)).cast(f.type) for f in SCHEMA]
+            writer.write_table(pa.Table.from_arrays(table, schema=SCHEMA))
+
+
+@pytest.mark.slow
+def test_a_million_rows_take_less_than_two_minutes_and_two_gigabytes(tmp_path: Path) -> None:
+    million(tmp_path / "a.parquet")
+    start = time.monotonic()
+    words = ["data", "inspect", str(tmp_path / "a.parquet"), "--json", str(tmp_path / "a.json")]
+    subprocess.run([sys.executable, "-m", "klimb.cli", *words], check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    facts = json.loads((tmp_path / "a.json").read_text())
+    print(f"{seconds:.1f} s, {peak / 1e9:.2f} GB")
+    assert (facts["rows"], facts["prompts"]["different"]) == (1_000_000, 40_000)
+    assert facts["logged"] == 1_000_000
+    assert seconds < 120
+    assert peak < 2e9

@@ -1,0 +1,143 @@
+"""The rules against biased combinations: each bias is there, and what the rule advises is without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from klimb.config import resolve
+from klimb.errors import SettingsError
+from klimb.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, RPG, DrGRPO, Objective, Reinforce, ReinforcePP
+from klimb.objectives import ReinforcePPBaseline as PPBaseline
+from klimb.objectives.penalty import KL
+from klimb.objectives.validity import RULES, Situation, broken, faults
+from klimb.recipe import Recipe
+from tests.faults.runs import SETTINGS
+from tests.objectives.kit import PENALTIES, outputs
+from tests.objectives.test_exact_gradients import BETA, SEQUENCES, exact, off_by, world
+
+
+def penalised(**kl: str) -> Reinforce:
+    return Reinforce(baseline="none", level="sequence", beta=BETA, kl=KL.model_validate(kl))
+
+
+def climbed(here: dict[str, Tensor], objective: Objective) -> Tensor:
+    """The direction in which the objective climbs, its KL in the reward or in the loss, summed over every answer."""
+    theta = here["theta"].clone().requires_grad_()
+    batch = objective.advantage(SEQUENCES.batch(here["reward"], here["old"], here["ref"]))
+    loss = objective.loss(outputs(SEQUENCES.logp(theta)), batch).loss
+    (gradient,) = torch.autograd.grad(-loss, theta)
+    return gradient
+
+
+def targets(way: dict[str, str], off_policy: bool) -> set[str]:
+    """Which KL's exact gradient this way of entering has."""
+    here = world(SEQUENCES, off_policy)
+    found = climbed(here, penalised(**way))
+    return {name for name in ("fkl", "rkl") if off_by(found, exact(SEQUENCES, here, name, BETA, here["ref"])) < 1e-12}
+
+
+TABLE: dict[tuple[str, str, str], tuple[set[str], set[str]]] = {
+    ("loss", "none", "k1"): (set(), set()),
+    ("loss", "none", "k2"): ({"rkl"}, set()),
+    ("loss", "none", "k3"): ({"fkl"}, set()),
+    ("loss", "attached", "k1"): ({"rkl"}, {"rkl"}),
+    ("loss", "attached", "k2"): (set(), set()),
+    ("loss", "attached", "k3"): ({"rkl"}, {"rkl"}),
+    ("loss", "detached", "k1"): (set(), set()),
+    ("loss", "detached", "k2"): ({"rkl"}, {"rkl"}),
+    ("loss", "detached", "k3"): ({"fkl"}, {"fkl"}),
+    ("reward", "none", "k1"): ({"rkl"}, set()),
+    ("reward", "none", "k2"): (set(), set()),
+    ("reward", "none", "k3"): (set(), set()),
+}
+"""On- and off-policy: the divergences whose gradient each way of entering has."""
+KL_RULES = {
+    "unweighted-kl-off-policy",
+    "k1-as-a-loss",
+    "attached-k2",
+    "k2-or-k3-in-the-reward",
+    "frozen-kl-in-the-reward",
+}
+
+
+@pytest.mark.parametrize("off_policy", [False, True], ids=["on", "off"])
+@pytest.mark.parametrize("way", PENALTIES, ids=lambda way: "-".join(way.values()))
+def test_a_rule_is_broken_exactly_where_the_gradient_is_that_of_no_kl(way: dict[str, str], off_policy: bool) -> None:
+    found = targets(way, off_policy)
+    assert found == TABLE[way["where"], way["weighted"], way["estimator"]][off_policy]
+    names = {rule.name for rule in broken(Situation(penalised(**way), updates=2 if off_policy else 1))}
+    assert bool(names & KL_RULES) is (not found)
+
+
+def test_a_geometric_ratio_does_not_weigh_a_kl_in_the_reward() -> None:
+    kl = KL(where="reward", estimator="k1")
+    for off_policy in (False, True):
+        here = world(SEQUENCES, off_policy)
+        wide: Any = GSPO(eps_low=1.0, eps_high=1e9, beta=BETA, kl=kl)
+        batch = SEQUENCES.batch(here["reward"], here["old"], here["ref"])
+        batch = batch.replace(advantage=wide.rewarded(batch)[batch.row])
+        theta = here["theta"].clone().requires_grad_()
+        loss = wide.loss(outputs(SEQUENCES.logp(theta)), batch).loss
+        # A row's ratio has a gradient of 1 / length, so each token's score is weighed by the row's length here.
+        (found,) = torch.autograd.grad(-loss, theta)
+        target = exact(SEQUENCES, here, "rkl", BETA, here["ref"])
+        assert off_by(found, target) > 1e-2
+        assert ("kl-under-a-geometric-ratio" in {r.name for r in broken(Situation(wide, 2 if off_policy else 1))}) is (
+            off_policy
+        )
+
+
+def test_the_gradient_under_truncated_sampling_is_another_than_that_of_the_policys_reward() -> None:
+    here = world(SEQUENCES, off_policy=True)
+    never = (here["old"].exp() < 0.2).double()  # a sampler that never draws what is unlikely
+    theta = here["theta"].clone().requires_grad_()
+    batch = SEQUENCES.batch(here["reward"], here["old"], here["ref"])
+    kept = torch.zeros(len(SEQUENCES.answers), dtype=torch.float64).index_add(0, SEQUENCES.row, never) == 0
+    likely = SEQUENCES.whole(here["old"]).exp() * kept
+    assert 0 < float(likely.sum()) < 1
+    lengths = torch.bincount(SEQUENCES.row)
+    batch = batch.replace(weight=(likely / likely.sum() / lengths)[SEQUENCES.row])
+    objective = Reinforce(level="sequence")
+    (found,) = torch.autograd.grad(-objective.loss(outputs(SEQUENCES.logp(theta)), batch).loss, theta)
+    assert off_by(found, exact(SEQUENCES, here, "rkl", 0.0, here["old"])) > 1e-2
+    names = {rule.name for rule in broken(Situation(objective, updates=2, truncates=True))}
+    assert names == {"ratios-under-truncated-sampling", "truncated-sampling"}
+
+
+PUBLISHED = [
+    (Reinforce(), 1), (RLOO(), 1), (RLOO(beta=0.05), 4), (GRPO(), 4), (GRPO(beta=0.04), 1), (DrGRPO(length=9), 4),
+    (DAPO(), 16), (GSPO(), 4), (CISPO(), 16), (ReinforcePP(beta=0.01), 4), (PPBaseline(beta=0.01), 1),
+    (RPG(), 16), (RPG(reference="initial", beta=1e-3), 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "updates"), PUBLISHED, ids=lambda value: getattr(value, "type", str(value)))
+def test_what_the_papers_run_is_not_refused(objective: Objective, updates: int) -> None:
+    assert list(faults(Situation(objective, updates, longest=1024))) == []
+
+
+def recipe(**objective: Any) -> Recipe:
+    return resolve(Recipe, SETTINGS | {"objective": objective})
+
+
+def test_a_recipe_that_breaks_a_rule_is_refused_unless_it_allows_the_bias() -> None:
+    asked = {"type": "grpo", "beta": 0.1}
+    with pytest.raises(SettingsError) as caught:
+        recipe(**asked)
+    assert len(caught.value.faults) == 1
+    text = str(caught.value)
+    assert "the gradient of neither KL" in text and "objective.allow_bias=true" in text and "kl.weighted" in text
+    assert recipe(**asked, allow_bias=True).objective.allow_bias
+    assert recipe(**asked, kl={"weighted": "attached"}).situation.updates == 4
+
+
+def test_every_rule_has_a_name_of_its_own_and_is_broken_by_something() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    tried = [Situation(penalised(**way), updates) for way in PENALTIES for updates in (1, 2)]
+    tried += [Situation(GSPO(beta=0.1, kl=KL(where="reward", estimator="k1")), 2), Situation(GRPO(), 2, True, 9)]
+    assert {rule.name for situation in tried for rule in broken(situation)} == {rule.name for rule in RULES}
+    assert broken(Situation(Objective(), 1)) == [] and Situation(Objective()).kind == ""
