@@ -12,8 +12,10 @@ from torch import Tensor
 from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, Scalar, TokenIds, TokenMask, TokenRows
 from klimb.types import Finish, Group
 
-PER_TOKEN = ("tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "value", "returns")
-PER_ROW = ("group", "reward", "scored", "truncated")
+PER_TOKEN = (
+    "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
+)  # fmt: skip
+PER_ROW = ("group", "reward", "scored", "truncated", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Batch:
     log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
     `value` is the critic's before the first pass, `returns` what it is fitted to; None where there is no critic.
     `carried` holds numbers that the objective wants carried from step to step, by name.
+    `whole` is the weight before a selector narrowed the tokens, None where none did. `key[r]` names a row for ever (its
+    draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead.
     """
 
     tokens: TokenIds
@@ -65,6 +69,8 @@ class Batch:
     value: PerToken | None = None
     returns: PerToken | None = None
     carried: Mapping[str, float] = field(default_factory=dict)
+    whole: PerToken | None = None
+    key: RowGroups | None = None
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:
@@ -86,6 +92,7 @@ class Batch:
             temperature=groups[0].transform.temperature if groups else 1.0,
             sampler=_complete([completion.logps for completion in done], lengths),
             entropy=_complete([completion.entropies for completion in done], lengths),
+            key=torch.tensor([rollout.seed for _, rollout in rows], dtype=torch.int64),
         )
 
     @property
@@ -120,7 +127,7 @@ class Batch:
         renumber = torch.cumsum(chosen, 0) - 1
         used, group = torch.unique(self.group[chosen], return_inverse=True)
         parts: dict[str, object] = {name: v[keep] for name in PER_TOKEN if (v := getattr(self, name)) is not None}
-        parts |= {name: getattr(self, name)[chosen] for name in PER_ROW}
+        parts |= {name: v[chosen] for name in PER_ROW if (v := getattr(self, name)) is not None}
         parts |= {"row": renumber[self.row[keep]], "group": group}
         return replace(self, prompts=tuple(self.prompts[int(index)] for index in used), **parts)  # type: ignore[arg-type]
 

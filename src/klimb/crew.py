@@ -12,6 +12,7 @@ from klimb.rundir import RunDir
 from klimb.session import Session
 from klimb.sources.base import Supplies, Timer
 from klimb.tracking.hub import Tracking
+from klimb.tracking.watching import Watcher
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
@@ -62,6 +63,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         moved=moved,
         tidy=release_freed_pages,
         keepers={**learner.carriers, **({} if policy.critic is None else {"critic": policy.critic})},
+        alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
 
 
@@ -84,7 +86,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
         recipe.training,
         reference=reference,
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
-        comparable=not recipe.sampling.transform.truncates,
+        comparable=recipe.sampling.transform.comparable,
         carriers=carriers,
     )
 

@@ -77,6 +77,12 @@ class Diverged(KlimbError):
     exit_code = 9
 
 
+class Alerted(KlimbError):
+    """An alert of the recipe asked the run to stop; everything was saved."""
+
+    exit_code = 10
+
+
 class Interrupted(KlimbError):
     """A signal asked the run to stop; everything was saved. `exit_code` is 128 + the signal's number."""
 

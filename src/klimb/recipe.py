@@ -23,6 +23,7 @@ from klimb.selection.every import Every
 from klimb.sources import AnySource
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
+from klimb.tracking.alerts import AnyAlert
 from klimb.training.base import AdamW, AnyOptimizer, Checkpoints, NoCorrection, Training
 
 
@@ -55,6 +56,8 @@ class Recipe(Settings):
     """How often everything is saved."""
     trackers: tuple[AnyTracker, ...] = ()
     """Where else the numbers go; the run directory always has them."""
+    alerts: tuple[AnyAlert, ...] = ()
+    """Rules over the metrics: each says a line when it comes true, and may stop the run (exit code 10)."""
     note: str = ""
     """What a reader of the results should know; stands in the report and at the end of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
@@ -74,7 +77,11 @@ class Recipe(Settings):
 
     def files(self) -> list[Path]:
         """The user's own Python files that this recipe runs: part of what a run is, like its data."""
-        named = [getattr(self.objective, "path", None), *(getattr(reward, "path", None) for reward in self.rewards)]
+        families = (self.objective, self.selector)
+        named = [
+            *(getattr(one, "path", None) for one in families),
+            *(getattr(reward, "path", None) for reward in self.rewards),
+        ]
         return [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
 
     def _faults(self) -> Iterator[KlimbError]:
@@ -115,11 +122,30 @@ class Recipe(Settings):
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:
+        by = self.selector.ranks_by
+        if by is not None and by.of == "sampling" and self.generator.type == "http":
+            yield KlimbError(
+                f"selector.type={self.selector.type} by the sampler's entropy",
+                "generator 'http' gives log-probs of the drawn tokens and no entropies",
+                "selector.entropy.of=current",
+            )
         if self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
             yield KlimbError(
                 f"learn from completions of generator '{self.generator.type}'",
                 "another policy draws them, and training.correction.type=none takes them for this policy's own",
                 "training.correction.type=truncate (importance weights), or generator.type=local",
+            )
+        if self.sampling.forking is not None and self.generator.type != "local":
+            yield KlimbError(
+                "sample with two temperatures (sampling.forking)",
+                f"generator.type={self.generator.type}, which cannot",
+                "generator.type=local",
+            )
+        if self.sampling.forking is not None and not isinstance(self.training.correction, NoCorrection):
+            yield KlimbError(
+                "correct for the sampler by importance weights",
+                "sampling.forking draws from another distribution than the policy that learns",
+                "sampling.forking=null, or training.correction.type=none",
             )
         if self.sampling.temperature == 0:
             yield KlimbError(

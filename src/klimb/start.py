@@ -18,7 +18,7 @@ from klimb.recipe import Recipe
 from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
 
-FREE = ("run", "note", "trackers", "checkpoints")
+FREE = ("run", "note", "trackers", "checkpoints", "alerts")
 """Settings that change nothing about what is learned, and so may differ when a run goes on."""
 
 

@@ -62,6 +62,13 @@ class Transform:
     top_p: float = 1.0
     top_k: int = 0
     known: bool = True
+    forking: tuple[float, float, float] | None = None
+    """(threshold, high, low): the temperature was `high` where the entropy at temperature 1 was above the threshold."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the sampler's log-probs are of the distribution that the policy is trained at."""
+        return self.known and not self.truncates and self.forking is None
 
     @property
     def truncates(self) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         moving,
         offpolicy,
         segments,
+        selection,
         value,
         weighting,
     )
@@ -31,6 +32,7 @@ __all__ = [
     "moving",
     "offpolicy",
     "segments",
+    "selection",
     "value",
     "weighting",
 ]

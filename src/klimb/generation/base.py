@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from pydantic import Field
 
 from klimb.config import Settings
+from klimb.errors import KlimbError
 from klimb.types import Completion, Transform
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
+
+
+class Forking(Settings):
+    """Two temperatures: one where the policy is uncertain, one elsewhere (2506.01939, section 4)."""
+
+    threshold: Annotated[float, Field(ge=0.0)] = 0.672
+    """Nats of the policy's own entropy, at temperature 1, above which `high` is used."""
+    high: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    """The temperature above the threshold; 0 = greedy."""
+    low: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    """The temperature at the threshold and under it; 0 = greedy."""
 
 
 class Sampling(Settings):
@@ -27,13 +39,24 @@ class Sampling(Settings):
     """Keep this many likeliest tokens; 0 = all."""
     max_tokens: Annotated[int, Field(ge=1)] = 64
     """The most tokens a completion may have, its EOS included."""
+    forking: Forking | None = None
+    """A decoding experiment of the local generator; stands in for `temperature`, which must be 1."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion; the token that completes one is kept, and the text is cut before the string."""
 
     @property
     def transform(self) -> Transform:
         """What this does to the policy's distribution."""
-        return Transform(self.temperature, self.top_p, self.top_k)
+        one = self.forking
+        two = None if one is None else (one.threshold, one.high, one.low)
+        return Transform(self.temperature, self.top_p, self.top_k, forking=two)
+
+    def faults(self) -> list[KlimbError]:
+        """Two temperatures and a third do not go together."""
+        if self.forking is None or self.temperature == 1.0:
+            return []
+        found = f"temperature={self.temperature:g} beside forking, which has its own two"
+        return [KlimbError("sample with sampling.forking", found, "sampling.temperature=1.0")]
 
 
 @dataclass(frozen=True, slots=True)

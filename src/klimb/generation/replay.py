@@ -110,5 +110,6 @@ def _recording(path: Path) -> dict[tuple[int, ...], Recorded]:
 def _words(transforms: set[Transform]) -> str:
     return " and ".join(
         f"temperature {one.temperature:g}, top_p {one.top_p:g}, top_k {one.top_k}"
-        for one in sorted(transforms, key=lambda one: (one.temperature, one.top_p, one.top_k))
+        + (", forking {:g} ({:g}, {:g})".format(*one.forking) if one.forking else "")
+        for one in sorted(transforms, key=lambda one: (one.temperature, one.top_p, one.top_k, one.forking or ()))
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError
 
+from klimb import userfile
 from klimb.errors import KlimbError
 from klimb.objectives.base import Objective
 from klimb.objectives.carried import Carried
@@ -80,7 +78,10 @@ def load(path: str, settings: Mapping[str, Any]) -> Objective:
     file, _, name = path.rpartition(":")
     if not Path(file).is_file():
         raise _fault(path, f"no file {file or path!r}", "path=mine.py:Mine, relative to where klimb is started")
-    found = getattr(_run(file, path), name, None)
+    try:
+        found = getattr(userfile.run(file), name, None)
+    except Exception as error:
+        raise _fault(path, f"{type(error).__name__}: {error}", f"make `python {file}` run") from error
     if not (isinstance(found, type) and issubclass(found, Objective)):
         raise _fault(path, f"{name!r} is {type(found).__name__}", "name a subclass of klimb.objectives.base.Objective")
     try:
@@ -88,24 +89,6 @@ def load(path: str, settings: Mapping[str, Any]) -> Objective:
     except ValidationError as error:
         places = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise _fault(path, "; ".join(places), "correct objective.settings") from error
-
-
-def _run(file: str, path: str) -> object:
-    """The module of a Python file, run once for each content, under a name by which pydantic finds its annotations."""
-    content = str(Path(file).resolve()).encode() + Path(file).read_bytes()
-    name = f"klimb_custom_{hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise _fault(path, f"{file} is no Python file", "a name that ends in .py")
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise _fault(path, f"{type(error).__name__}: {error}", f"make `python {file}` run") from error
-    return module
 
 
 def _fault(path: str, found: str, cure: str) -> ValueError:

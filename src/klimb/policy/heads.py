@@ -144,7 +144,7 @@ class _TokenLogps(torch.autograd.Function):
             if keeps:
                 kept.append(((weights if slope is None else weights.mul_(slope)).to(hidden.dtype), higher))
         norm = total.log() + most
-        logp, entropy = own - norm, total.log() - spread / total
+        logp, entropy = own - norm, (total.log() - spread / total).clamp_(min=0.0)
         tiles, highs = [part for part, _ in kept], [high for _, high in kept]
         for tile, part, high in zip(head.tiles(), tiles, highs, strict=False):
             head.put_own(part, tile, norm - high, logp, own_slope)

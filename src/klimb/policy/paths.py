@@ -217,16 +217,15 @@ def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch, keep: int) -
     return token_logps(hidden, layer.weight, layer.bias, batch.tokens, rule, batch.temperature, keep)
 
 
+@torch.no_grad()  # as a decorator it holds only while the generator runs, not between its parts
 def distributions(path: Path, batch: Batch, most: int) -> Iterator[Tensor]:
     """The logits over the temperature (n, v), float32, of `most` completion tokens at a time; no gradients."""
-    with torch.no_grad():
-        layer: Any = path.model.get_output_embeddings()
-        parts = zip(path.states(batch).split(most), batch.tokens.split(most), strict=True)
-        for states, tokens in parts:
-            if path.rule is None:
-                yield states.float() / batch.temperature
-            else:
-                yield logits(states, layer.weight, layer.bias, tokens, path.rule, batch.temperature)
+    layer: Any = path.model.get_output_embeddings()
+    for states, tokens in zip(path.states(batch).split(most), batch.tokens.split(most), strict=True):
+        if path.rule is None:
+            yield states.float() / batch.temperature
+        else:
+            yield logits(states, layer.weight, layer.bias, tokens, path.rule, batch.temperature)
 
 
 def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

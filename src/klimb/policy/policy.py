@@ -69,7 +69,7 @@ class Policy:
         self.critic = Critic(width, moves_trunk).to(self.device)
         return self.critic
 
-    def distributions(self, batch: Batch, most: int = 64) -> Iterator[Tensor]:
+    def distributions(self, batch: Batch, most: int) -> Iterator[Tensor]:
         """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
         return distributions(self.path, batch.to(self.device), most)
 

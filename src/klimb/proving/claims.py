@@ -157,7 +157,7 @@ BIASES = (
     ),
     Bias(
         "unweighted k1",
-        "k1 without pi / old has, off-policy, the gradient of -KL(old||pi): it drives pi away from the sampler.",
+        "k1 without pi / old climbs, off-policy, the KL of old to pi: it drives pi away from the sampler.",
         _unweighted("k1"),
     ),
     Bias(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
+from klimb import userfile
 from klimb.errors import KlimbError
 from klimb.objectives.base import Objective
 from klimb.proving import laws
@@ -38,12 +38,8 @@ def loaded(path: str) -> Any:
     what = f"prove {path}"
     if not Path(file).is_file():
         raise KlimbError(what, f"no file {file or path!r}", "my.py:my_loss, relative to where klimb is started")
-    spec = importlib.util.spec_from_file_location("klimb_proved", file)
-    if spec is None or spec.loader is None:
-        raise KlimbError(what, f"{file} is no Python file", "a name that ends in .py")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = userfile.run(file)
     except Exception as error:
         raise KlimbError(what, f"{type(error).__name__}: {error}", f"make `python {file}` run") from error
     found = getattr(module, name, None)

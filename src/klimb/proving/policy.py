@@ -17,9 +17,8 @@ class Enumerable:
     """An autoregressive policy over `words` words; word 0 ends an answer, and none is longer than `length` words.
 
     Its parameters are a row of logits for each prompt and each prefix, so it can be any distribution over answers.
-    `place` says which row is a prefix's. `answers` lists all answers; `row[t]` and `word[t]` are the answer and the word
-    of each of their tokens, one after another; `ends=False` takes the ending away: every answer then has exactly
-    `length` words.
+    `place` says which row is a prefix's. `answers` lists all; `row[t]` and `word[t]` are the answer and the word of
+    each of their tokens, in order; `ends=False` takes the ending away: every answer then has `length` words.
     """
 
     def __init__(self, words: int = 3, length: int = 3, prompts: int = 1, ends: bool = True) -> None:

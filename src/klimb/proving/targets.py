@@ -19,8 +19,9 @@ Reference = Literal["old", "ref"]
 class Target:
     """`reward` times E_pi[R], less `beta` times a divergence, both averaged over the prompts.
 
-    forward = KL(reference||pi), reverse = KL(pi||reference), Jeffreys = their sum, of whole answers. `per_token`: the sum
-    over an answer's tokens of the next-token divergence, at the prefixes that the sampler visits, taken as given.
+    forward = KL(reference||pi), reverse = KL(pi||reference), Jeffreys = their sum, of whole answers.
+    `per_token`: the sum over an answer's tokens of the next-token divergence, at the prefixes that the sampler visits,
+    which are taken as given.
     """
 
     divergence: Divergence = ""

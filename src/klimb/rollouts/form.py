@@ -1,8 +1,8 @@
 """The format `klimb.rollouts`: its columns, its versions, and how a file of another version becomes one of this.
 
 The version stands in the schema's metadata as `major.minor`. A file of the same major or an older one is read; columns
-that a later minor version added are left alone. Version 1 had neither `template` nor `estimated`, and always knew what
-its sampler did.
+that a later minor version added are left alone. Version 1 had no `forking`, `template` or `estimated`, and always knew
+what its sampler did.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ COLUMNS: tuple[tuple[str, pa.DataType, bool], ...] = (
     ("temperature", pa.float64(), True),
     ("top_p", pa.float64(), True),
     ("top_k", pa.int32(), True),
+    ("forking", pa.list_(pa.float64()), True),
     ("version", pa.string(), False),
     ("metadata", pa.string(), False),
     ("template", pa.string(), True),
     ("estimated", pa.string(), True),
 )
 """Name, type and whether null is allowed, of each column."""
-ADDED = {"template": 2, "estimated": 2}
+ADDED = {"forking": 2, "template": 2, "estimated": 2}
 """The major version that brought a column, where it was not the first."""
 
 SCHEMA = pa.schema([pa.field(name, kind, null) for name, kind, null in COLUMNS], metadata={FORMAT: VERSION})

@@ -19,7 +19,7 @@ from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rol
 
 SHARED = (
     "prompt_id", "prompt_tokens", "prompt_text", "messages", "answer", "metadata", "temperature", "top_p", "top_k",
-    "version", "template",
+    "forking", "version", "template",
 )  # fmt: skip
 """The columns that all rows of a group have in common."""
 
@@ -107,7 +107,8 @@ def transform_of(path: Path, row: int, value: Mapping[str, Any]) -> Transform:
     for name, part in zip(("temperature", "top_p", "top_k"), parts, strict=True):
         if part is None:
             raise fault(path, row, name, "a value, as its siblings have", "null")
-    return Transform(*parts)
+    forking = tuple(value["forking"]) if value["forking"] else None
+    return Transform(value["temperature"], value["top_p"], value["top_k"], forking=forking)
 
 
 def rollout_of(path: Path, row: int, value: Mapping[str, Any]) -> Rollout:

@@ -55,6 +55,7 @@ def _rows(group: Group, index: int, step: int) -> Iterable[dict[str, Any]]:
         "temperature": transform.temperature if transform.known else None,
         "top_p": transform.top_p if transform.known else None,
         "top_k": transform.top_k if transform.known else None,
+        "forking": transform.forking,
         "version": group.version,
         "metadata": _json(plain(prompt.metadata)),
         "template": group.template or None,

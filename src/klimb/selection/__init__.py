@@ -6,9 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.selection.above import Above
 from klimb.selection.base import Selector
+from klimb.selection.bottom import Bottom
+from klimb.selection.custom import Custom
 from klimb.selection.every import Every
+from klimb.selection.random import Random
+from klimb.selection.top import Top
 
-AnySelector = Annotated[Every, Field()]
+AnySelector = Annotated[Every | Top | Bottom | Random | Above | Custom, Field(discriminator="type")]
 
-__all__ = ["AnySelector", "Every", "Selector"]
+__all__ = ["Above", "AnySelector", "Bottom", "Custom", "Every", "Random", "Selector", "Top"]

@@ -8,13 +8,17 @@ from klimb.selection.base import Selector
 
 if TYPE_CHECKING:
     from klimb.batch import Batch
-    from klimb.shapes import TokenMask
+    from klimb.shapes import TokenMask, TokenRows
 
 
 class Every(Selector):
-    """No selection: all learning tokens."""
+    """No selection: all learning tokens; `normaliser` changes nothing."""
 
     type: Literal["every"] = "every"
 
-    def keep(self, batch: Batch) -> TokenMask:
+    @property
+    def narrows(self) -> bool:
+        return False
+
+    def keep(self, batch: Batch, parts: TokenRows | None = None) -> TokenMask:
         return batch.learn

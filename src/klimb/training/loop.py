@@ -1,4 +1,4 @@
-"""The run: evaluate, sample, learn, log, save; until the last step, a signal, or divergence."""
+"""The run: evaluate, sample, learn, log, save; until the last step, a signal, an alert, or divergence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from klimb import rollouts
 from klimb.batch import Batch
-from klimb.errors import Diverged, Interrupted
+from klimb.errors import Alerted, Diverged, Interrupted
 from klimb.generation.base import Sampler
 from klimb.rundir import RunDir
 from klimb.seeds import seed_of
@@ -43,6 +43,17 @@ class Log(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """What looks at the metrics while they come."""
+
+    halt: str
+    """Why the run should stop; empty where it should not."""
+
+    def observe(self, step: int, line: Mapping[str, Any]) -> None:
+        """One step's metrics."""
+        ...
+
+
 Evaluate = Callable[[int], tuple[dict[str, float], Sequence[Group]]]
 
 
@@ -67,6 +78,8 @@ class Crew:
     """Told that the weights have changed."""
     tidy: Callable[[], None] = lambda: None
     """Gives free memory back to the system, now and then."""
+    alarm: Alarm | None = None
+    """Looks at each step's metrics, and may want the run to stop."""
     keepers: Mapping[str, Keeper] = field(default_factory=dict)
     """What else has a state that goes into every checkpoint, by the name of its file."""
 
@@ -76,7 +89,7 @@ class _Stop(Exception):
 
 
 def train(crew: Crew, progress: Progress) -> Progress:
-    """Runs from `progress` to the last step; returns where it ended. Raises Interrupted or Diverged, saved."""
+    """Runs from `progress` to the last step; returns where it ended. Raises Interrupted, Alerted or Diverged, saved."""
     steps = crew.learner.settings.steps
     with stop_flag() as flag:
         try:
@@ -89,8 +102,11 @@ def train(crew: Crew, progress: Progress) -> Progress:
                     crew.tidy()
                 if progress.bad >= crew.learner.settings.patience:
                     raise _diverged(crew, progress)
-                if progress.step % crew.checkpoints.every == 0 or progress.step == steps:
+                halt = crew.alarm.halt if crew.alarm else ""
+                if progress.step % crew.checkpoints.every == 0 or progress.step == steps or halt:
                     _save(crew, progress)
+                if halt:
+                    raise _alerted(crew, progress, halt)
         except _Stop:
             crew.learner.optimizer.clear()
             if progress.step and not (crew.rundir.checkpoints / checkpoint.name_of(progress.step)).exists():
@@ -137,6 +153,8 @@ def _record(crew: Crew, step: int, metrics: dict[str, float]) -> None:
     line = metrics | crew.watch.read() | {"memory/peak_gb": peak}
     crew.rundir.append_metrics({"step": step, **line})
     crew.log.log(step, line)
+    if crew.alarm:
+        crew.alarm.observe(step, line)
 
 
 def _tell_skipped(crew: Crew, step: int, tally: Tally) -> None:
@@ -170,6 +188,14 @@ def _diverged(crew: Crew, progress: Progress) -> Diverged:
         f"train past step {progress.step}",
         f"{progress.bad} steps in a row were not finite; {where}",
         "look at events.jsonl for what was not finite; lower optimizer.lr or check the rewards",
+    )
+
+
+def _alerted(crew: Crew, progress: Progress, what: str) -> Alerted:
+    return Alerted(
+        f"train past step {progress.step}",
+        f"an alert: {what}; saved in {crew.rundir.path}",
+        "run the same command again to go on, or with another alerts=[...]",
     )
 
 

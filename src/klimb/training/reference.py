@@ -12,14 +12,15 @@ from klimb.shapes import PerToken
 Forward = Callable[[Batch], Outputs]
 
 
-def measure(policy: Forward, batch: Batch, tokens: int) -> PerToken:
-    """The log-prob of each token of the batch under `policy`, in parts of `tokens` tokens."""
-    return measure_both(policy, batch, tokens)[0]
-
-
-def measure_both(policy: Forward, batch: Batch, tokens: int) -> tuple[PerToken, PerToken | None]:
-    """The log-prob of each token and the value before it, by one forward; None where the policy has no critic."""
+def outputs(policy: Forward, batch: Batch, tokens: int) -> Outputs:
+    """Log-prob, entropy and (with a critic) value of each token of the batch under `policy`, in parts of `tokens`."""
     with torch.no_grad():
         found = [policy(part) for part in batch.split(tokens)]
     values = [out.value for out in found if out.value is not None]
-    return torch.cat([out.logp for out in found]), torch.cat(values) if values else None
+    logp, entropy = (torch.cat([getattr(one, name) for one in found]) for name in ("logp", "entropy"))
+    return Outputs(logp, entropy, torch.cat(values) if values else None)
+
+
+def measure(policy: Forward, batch: Batch, tokens: int) -> PerToken:
+    """The log-prob of each token of the batch under `policy`, in parts of `tokens` tokens."""
+    return outputs(policy, batch, tokens).logp

@@ -16,7 +16,8 @@ from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.base import Training
 from klimb.training.carrying import Carrier
-from klimb.training.reference import Forward, measure, measure_both
+from klimb.training.reference import Forward, measure, outputs
+from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
 from klimb.training.updater import Updater
@@ -56,7 +57,9 @@ def learn(
         tally.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
-        weighed = weigh(minibatch, learner.objective, learner.selector)
+        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and batch.old is not None)
+        weighed = weigh(ranks, learner.objective, learner.selector, tokens)
+        tell(tally, ranks, weighed, learner.selector)
         part = weighed.take(torch.nonzero(learner.objective.live(weighed)).flatten())
         if part.rows == 0:
             continue
@@ -90,9 +93,11 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     several = learner.objective.reads_old or learner.passes.epochs * learner.passes.minibatches > 1
     if several or learner.objective.critic:
         with watch.stage("reference"):
-            old, value = measure_both(learner.policy, batch, tokens)
-        batch = batch.replace(old=old if several else None, value=value)
-    for name in ("sampler", "old", "ref", "value"):
+            found = outputs(learner.policy, batch, tokens)
+        entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
+        batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
+    ranks = ("entropy",) if learner.selector.ranks_by else ()
+    for name in ("sampler", "old", "ref", "value", *ranks):
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
     batch = learner.objective.advantage(batch)
@@ -100,6 +105,15 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
         if (value := getattr(batch, name)) is not None:
             _check(name, value)
     return batch
+
+
+def _ranked(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch, fresh: bool) -> Batch:
+    """The entropies that the selector ranks by; those of the old log-probs' pass will do where nothing moved since."""
+    by = learner.selector.ranks_by
+    if by is None or (fresh and reads_current(learner.selector, batch.temperature)):
+        return batch
+    with watch.stage("select"):
+        return ranked(batch, learner.selector, learner.policy, tokens)
 
 
 def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, stop: Callable[[], None]) -> float:
@@ -120,6 +134,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             _check("loss", terms.loss)
             terms.loss.backward()
             pending.add(terms, float(batch_weight(fair).sum()))
+            clipped_of_all(pending, learner.objective, now, fair)
         norm = learner.optimizer.norm()
     if not torch.isfinite(torch.tensor(norm)):
         bad = learner.optimizer.bad_gradients()

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+import numpy as np
+
+from klimb.training.diversity import diversity
 from klimb.types import Finish, Group, Outcome
 
 
@@ -25,7 +28,9 @@ def summarise(groups: Sequence[Group]) -> dict[str, float]:
     entropies = [value for rollout in rollouts for value in rollout.completion.entropies]
     if entropies:
         out["policy/entropy"] = fmean(entropies)
-    return out | _sources(groups)
+        quantiles = np.quantile(entropies, (0.1, 0.5, 0.9)).tolist()
+        out |= dict(zip(("policy/entropy_p10", "policy/entropy_p50", "policy/entropy_p90"), quantiles, strict=True))
+    return out | diversity(groups) | _sources(groups)
 
 
 def _sources(groups: Sequence[Group]) -> dict[str, float]:

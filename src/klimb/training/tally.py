@@ -48,8 +48,25 @@ class Tally:
         if self.counts.get("gaps"):
             out["policy/gap"] = self.counts["gap"] / self.counts["gaps"]
             out["policy/gap_max"] = self.counts["gap_max"]
+        out |= self._selection()
         if self.norms:
             out["optim/grad_norm"] = sum(self.norms) / len(self.norms)
+        return out
+
+    def _selection(self) -> dict[str, float]:
+        """What a selector kept; nothing where none was at work or no token could learn."""
+        counts, out = self.counts, {}
+        dropped = counts.get("learning", 0.0) - counts.get("kept", 0.0)
+        ratios = {
+            "selection/share": ("kept", counts.get("learning")),
+            "selection/entropy_kept": ("entropy_kept", counts.get("kept")),
+            "selection/entropy_dropped": ("entropy_dropped", dropped),
+            "selection/threshold": ("threshold", counts.get("thresholds")),
+            "selection/clip_share_all": ("clipped_all", counts.get("whole")),
+        }
+        for name, (above, below) in ratios.items():
+            if above in counts and below:
+                out[name] = counts[above] / below
         return out
 
     def merge(self, part: Tally) -> None:

@@ -14,6 +14,7 @@ from klimb.objectives.base import Objective
 from klimb.seeds import permutation, seed_of
 from klimb.selection.base import Selector
 from klimb.training.base import Correction, NoCorrection, Truncate
+from klimb.training.selecting import parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,16 @@ def minibatches(batch: Batch, passes: Passes, seed: int) -> Iterator[Batch]:
                 yield batch.take(torch.nonzero(rows).flatten())
 
 
-def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
-    """The tokens that learn and their weights, over the whole optimizer step."""
-    batch = batch.replace(learn=selector.keep(batch))
-    return batch.replace(weight=objective.weighting(batch))
+def weigh(batch: Batch, objective: Objective, selector: Selector, tokens: int = 1 << 30) -> Batch:
+    """The tokens that learn and their weights, over the whole optimizer step; it runs in parts of `tokens` tokens."""
+    keep = selector.keep(batch, parts_of(batch, tokens) if selector.by_parts else None)
+    narrowed = batch.replace(learn=keep)
+    if not selector.narrows:
+        return narrowed.replace(weight=objective.weighting(narrowed))
+    whole = objective.weighting(batch)
+    if selector.normaliser == "all":
+        return narrowed.replace(weight=torch.where(keep, whole, torch.zeros_like(whole)), whole=whole)
+    return narrowed.replace(weight=objective.weighting(narrowed), whole=whole)
 
 
 def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bool) -> Batch:
@@ -62,5 +69,8 @@ def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bo
         lift = F.importance.product if correction.level == "sequence" else F.importance.geometric
         ratio = lift(ratio, batch.learn, batch.row, batch.rows)
     if isinstance(correction, Truncate):
-        return batch.replace(weight=batch.weight * F.importance.truncated(ratio, correction.cap))
-    return batch.replace(weight=batch.weight * F.importance.masked(ratio, correction.low, correction.high))
+        factor = F.importance.truncated(ratio, correction.cap)
+    else:
+        factor = F.importance.masked(ratio, correction.low, correction.high)
+    whole = None if batch.whole is None else batch.whole * factor
+    return batch.replace(weight=batch.weight * factor, whole=whole)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from klimb.errors import GenerationError
-from klimb.generation.base import Sampling
+from klimb.generation.base import Forking, Sampling
 
 BLOCK = 256
 CHUNK = 1 << 19
@@ -31,6 +31,8 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Draws:
     renormalised; the entropy is of the one at the temperature, before anything is cut. Temperature 0 takes the
     likeliest token, the first of equals: log-prob and entropy 0. Raises GenerationError for logits that are not finite.
     """
+    if sampling.forking is not None:
+        return _forked(logits, uniforms, sampling, sampling.forking)
     size = max(1, CHUNK // logits.shape[1])
     parts = [
         _draw(logits[start : start + size], uniforms[start : start + size], sampling)
@@ -58,6 +60,22 @@ def _draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor,
     tokens = _invert(mass, blocks, uniforms)
     logps = scaled.gather(1, tokens[:, None])[:, 0].double() - total.log()
     return tokens, logps.float().clamp_(max=0.0), entropies.float().clamp_(min=0.0)
+
+
+def _forked(logits: Tensor, uniforms: Tensor, sampling: Sampling, forking: Forking) -> Draws:
+    """Rows at one of two temperatures, by their entropy at temperature 1, which is also the entropy that is told.
+
+    The log-probs are of the re-tempered distributions that were drawn from.
+    """
+    one = sampling.model_copy(update={"forking": None})
+    entropies = draw(logits, uniforms, one).entropies
+    above = entropies > forking.threshold
+    tokens, logps = torch.zeros_like(entropies, dtype=torch.int64), torch.zeros_like(entropies)
+    for rows, temperature in ((above, forking.high), (~above, forking.low)):
+        if bool(rows.any()):
+            part = draw(logits[rows], uniforms[rows], one.model_copy(update={"temperature": temperature}))
+            tokens[rows], logps[rows] = part.tokens, part.logps
+    return Draws(tokens, logps, entropies)
 
 
 def _greedy(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,130 @@
+"""Alerts: each rule on a history that trips it and on one that does not; each says its line once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from klimb.config import resolve
+from klimb.errors import SettingsError
+from klimb.recipe import Recipe
+from klimb.tracking.alerts import Alert, AnyAlert
+from klimb.tracking.watching import Watcher
+from tests.selection.test_known_bugs import ROOT
+
+
+def rule(**settings: Any) -> Alert:
+    found: Alert = TypeAdapter(AnyAlert).validate_python(settings)
+    return found
+
+
+def lines(name: str, *values: float | None) -> list[dict[str, Any]]:
+    return [{"step": step, **({} if value is None else {name: value})} for step, value in enumerate(values)]
+
+
+def exams(*pairs: tuple[float, float | None]) -> list[dict[str, Any]]:
+    """Lines with a reward, some of which have a held-out accuracy."""
+    made = [{"step": 0, "eval/accuracy": 0.2}]
+    for step, (reward, accuracy) in enumerate(pairs, 1):
+        made.append({"step": step, "reward/mean": reward, **({} if accuracy is None else {"eval/accuracy": accuracy})})
+    return made
+
+
+CALM_KL = (0.001, 0.002, 0.001, 0.002)
+TRIPS = [
+    ({"type": "metric", "metric": "loss", "above": 2.0}, lines("loss", 1.0, 2.5), "loss is 2.5, above 2"),
+    ({"type": "metric", "metric": "loss", "below": 0.0, "steps": 2}, lines("loss", 1.0, -1.0, None, -2.0)[:2], None),
+    ({"type": "metric", "metric": "loss", "below": 0.0, "steps": 2}, lines("loss", 1, -1, None, -2), "for 2 steps"),
+    ({"type": "metric", "metric": "loss", "above": 2.0}, lines("loss", 2.5, None), None),
+    ({"type": "metric", "metric": "loss", "above": 2.0, "below": 1.0}, lines("loss", 1.5), None),
+    ({"type": "entropy-collapse"}, lines("policy/entropy", None, 2.0, 0.1, 0.1, 0.1), "and was 2"),
+    ({"type": "entropy-collapse"}, lines("policy/entropy", 2.0, 0.1, 0.3, 0.1), None),
+    ({"type": "kl-spike"}, lines("policy/kl_old", *CALM_KL, 0.2), "its median was 0.0015"),
+    ({"type": "kl-spike"}, lines("policy/kl_old", *CALM_KL, 0.009), None),
+    ({"type": "kl-spike"}, lines("policy/kl_old", 0.001, 0.001, 0.9), None),
+    ({"type": "kl-spike", "metric": "policy/kl_ref"}, lines("policy/kl_old", *CALM_KL, 0.2), None),
+    ({"type": "degenerate"}, lines("group/degenerate", 0.5, 1.0, 1.0, 1.0), "every group is without a signal"),
+    ({"type": "degenerate"}, lines("group/degenerate", 1.0, 0.9, 1.0), None),
+    ({"type": "truncation"}, lines("length/truncated", 0.6, 0.7, 0.8), "80% of the completions"),
+    ({"type": "truncation"}, lines("length/truncated", 0.6, 0.5, 0.8), None),
+    ({"type": "overoptimised"}, exams((0.1, None), (0.2, 0.5), (0.4, None), (0.5, 0.3)), "0.15 to 0.45"),
+    ({"type": "overoptimised"}, exams((0.1, None), (0.2, 0.5), (0.4, None), (0.5, 0.46)), None),
+    ({"type": "overoptimised"}, exams((0.3, None), (0.4, 0.5), (0.3, None), (0.2, 0.3)), None),
+    ({"type": "overoptimised"}, exams((0.1, None), (0.2, 0.5), (0.4, None)), None),
+    ({"type": "overoptimised"}, exams((0.1, None), (0.5, 0.1)), "0.1 to 0.3"),
+    ({"type": "overoptimised"}, exams(), None),
+]
+
+
+@pytest.mark.parametrize(("settings", "history", "what"), TRIPS)
+def test_a_rule_trips_on_what_it_is_for_and_on_nothing_else(
+    settings: dict[str, Any], history: list[dict[str, Any]], what: str | None
+) -> None:
+    found = rule(**settings).trips(history)
+    assert (what in found) if what else (found == "")
+
+
+@pytest.mark.parametrize("type_", ["entropy-collapse", "kl-spike", "degenerate", "truncation", "overoptimised"])
+def test_a_rule_says_nothing_of_an_empty_history(type_: str) -> None:
+    assert rule(type=type_).trips([]) == ""
+
+
+def watch(one: Alert, history: list[dict[str, Any]], events: list[dict[str, Any]]) -> tuple[Watcher, list[Any]]:
+    told: list[Any] = []
+    watcher = Watcher([one], [], events, lambda kind, **fields: told.append((kind, fields)))
+    for line in history:
+        watcher.observe(line["step"], line)
+    return watcher, told
+
+
+def test_an_alert_is_told_once_until_it_was_not_true_in_between() -> None:
+    _, told = watch(rule(type="metric", metric="loss", above=2.0), lines("loss", 3, 3, 1, 3, 3), [])
+    assert [fields["step"] for _, fields in told] == [0, 3]
+    assert told[0] == (
+        "alert",
+        {"rule": "metric loss", "step": 0, "what": "loss is 3, above 2", "stop": False},
+    )
+
+
+def test_only_a_rule_that_may_stop_the_run_wants_to() -> None:
+    quiet, _ = watch(rule(type="metric", metric="loss", above=2.0), lines("loss", 3), [])
+    loud, _ = watch(rule(type="metric", metric="loss", above=2.0, stop=True), lines("loss", 3), [])
+    assert quiet.halt == ""
+    assert loud.halt == "loss is 3, above 2"
+
+
+def test_after_a_stop_the_rule_counts_its_steps_anew() -> None:
+    stopped = [{"kind": "alert", "rule": "metric loss", "step": 1, "stop": True}]
+    one = rule(type="metric", metric="loss", above=2.0, steps=3, stop=True)
+    watcher, told = watch(one, lines("loss", 3, 3, 3, 3), stopped)
+    assert (told, watcher.halt) == ([], "")
+    watcher.observe(4, {"loss": 3.0})
+    assert watcher.halt != ""
+
+
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        ({"type": "metric", "metric": "loss"}, "neither above nor below; try: above=VALUE"),
+        ({"type": "metric", "metric": "policy/entropi", "below": 1}, "try: metric=policy/entropy"),
+        ({"type": "metric", "metric": "nothing", "below": 1}, "no such metric"),
+        ({"type": "truncation", "share": 2.0}, "share"),
+        ({"type": "collapse"}, "entropy-collapse"),
+        ({"type": "degenerate", "steps": 0}, "steps"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_one_clear_fault(alert: dict[str, Any], words: str) -> None:
+    settings = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text("utf-8"))
+    with pytest.raises(SettingsError) as caught:
+        resolve(Recipe, settings | {"alerts": [alert]})
+    assert words in str(caught.value)
+    assert "alerts.0" in str(caught.value)
+
+
+def test_the_base_has_no_rule() -> None:
+    assert Alert(type="none").label == "none"
+    with pytest.raises(NotImplementedError):
+        Alert(type="none").trips([])
