@@ -50,7 +50,7 @@ class Restless(RLOO):
 
 
 class Pulling(RPG):
-    divergence: Literal["fkl", "rkl", "ufkl", "urkl"] = "urkl"
+    divergence: Literal["fkl", "rkl", "ufkl", "urkl", "jeffreys"] = "urkl"
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         return terms(batch, self.beta * now.logp, {})
