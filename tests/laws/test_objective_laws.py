@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from klimb.objectives import DAPO, RPG, AnyObjective, DrGRPO, Objective
+from klimb.proving import catalog
+from klimb.proving.catalog import PLAIN
 from klimb.proving.laws import add_up, any_order, check
 from klimb.tracking.metrics import unknown
 from tests.objectives.kit import (
     EVERY,
     FORMS,
+    QUICK,
     batch,
     changed,
     moved,
@@ -27,7 +30,11 @@ from tests.objectives.kit import (
     without_divergence,
 )
 
-each_objective = pytest.mark.parametrize("objective", EVERY, ids=named)
+FAST = (*QUICK, *PLAIN, *FORMS)
+each_objective = pytest.mark.parametrize(
+    "objective",
+    [pytest.param(o, id=named(o), marks=() if o in FAST else pytest.mark.slow) for o in EVERY],
+)
 CLOSE = {"rel": 1e-12, "abs": 1e-13}
 
 
@@ -50,7 +57,9 @@ def test_the_order_of_rows_and_groups_changes_nothing(objective: Objective, seed
     assert any_order(objective, whole, moved(whole, seed), seed)
 
 
-@each_objective
+@pytest.mark.parametrize(
+    "objective", [pytest.param(o, id=named(o), marks=() if o in QUICK else pytest.mark.slow) for o in catalog.EVERY]
+)
 def test_every_law_of_the_public_kit_holds(objective: Objective) -> None:
     assert check(objective) == []
 

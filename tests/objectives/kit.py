@@ -5,7 +5,21 @@ from __future__ import annotations
 import torch
 
 from klimb.batch import Batch
-from klimb.objectives import Objective
+from klimb.objectives import (
+    CISPO,
+    DAPO,
+    GRPO,
+    GSPO,
+    PPO,
+    RLOO,
+    RPG,
+    DrGRPO,
+    GSPOToken,
+    Objective,
+    Reinforce,
+    ReinforcePP,
+    ReinforcePPBaseline,
+)
 from klimb.proving import catalog
 from klimb.proving.catalog import CLIPS, FORMS, PENALTIES, REWARD, changed
 from klimb.proving.laws import without_divergence
@@ -18,6 +32,7 @@ __all__ = [
     "EVERY",
     "FORMS",
     "PENALTIES",
+    "QUICK",
     "REWARD",
     "Enumerable",
     "batch",
@@ -34,6 +49,24 @@ __all__ = [
 ]
 EVERY = tuple(objective for objective in catalog.EVERY if not objective.critic)
 """Those whose loss is of log-probs alone; the one with a critic has its laws in `test_ppo`, with values."""
+
+QUICK = (
+    Reinforce(level="sequence", baseline="moving"),
+    changed(Reinforce(level="sequence", beta=0.1), kl=PENALTIES[5]),
+    GRPO(beta=0.1, kl=REWARD),
+    RLOO(beta=0.1),
+    PPO(whiten=False, lam=1.0),
+    PPO(whiten=False, lam=0.5, gamma=0.9),
+    DrGRPO(length=7, beta=0.1),
+    DAPO(length=5, buffer=3),
+    GSPO(eps_low=0.1, eps_high=0.1),
+    GSPOToken(beta=0.1, kl=REWARD, eps_low=0.1, eps_high=0.1),
+    CISPO(cap=1.5),
+    ReinforcePP(beta=0.1),
+    ReinforcePPBaseline(beta=0.1),
+    changed(RPG(), divergence="jeffreys"),
+)
+"""One or two of each kind; the others of the catalog are proved in the slow tests."""
 
 
 def named(objective: Objective) -> str:
