@@ -23,6 +23,7 @@ from work import questions, recipe
 
 from klimb import run
 from klimb.errors import KlimbError
+from klimb.policy.hardware import dtype_of
 from klimb.policy.pull import pull
 from klimb.tracking.hub import Tracking
 from klimb.training import stopwatch
@@ -96,15 +97,15 @@ class Watching(Tracking):
             raise KlimbError("three steps", "done")
 
 
-def peak_gflops(m: int, k: int, n: int) -> float:
-    """The best of ten bfloat16 matrix products, in GFLOP/s."""
-    a, b = torch.randn(m, k, dtype=torch.bfloat16), torch.randn(k, n, dtype=torch.bfloat16)
+def peak_gflops(size: int, dtype: torch.dtype) -> float:
+    """The best of ten products of square matrices, in GFLOP/s."""
+    a, b = (torch.randn(size, size, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()
         torch.mm(a, b)
         best = min(best, time.perf_counter() - start)
-    return 2 * m * k * n / best / 1e9
+    return 2 * size**3 / best / 1e9
 
 
 def work_gflop(config: Any, prompts: float, completions: float, mean: float) -> float:
@@ -124,7 +125,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    peak = max(peak_gflops(2048, 2048, 2048), peak_gflops(4096, 4096, 4096))
+    dtype = dtype_of("auto", torch.device("cpu"))
+    peak = max(peak_gflops(size, dtype) for size in (2048, 4096))
     model = args.model if Path(args.model).is_dir() else str(pull(args.model))
     with tempfile.TemporaryDirectory() as folder:
         job = vars(args) | {"model": model, "seed": 0, "lr": 1e-9, "micro_tokens": 0, "precision": "auto"}
@@ -135,15 +137,16 @@ def main() -> None:
         except KlimbError as stopped:
             if len(Watching.seen) < 3:
                 sys.exit(stopped.line())
-    report(AutoConfig.from_pretrained(model), args.prompts, peak)
+    report(AutoConfig.from_pretrained(model), args.prompts, peak, dtype)
 
 
-def report(config: Any, prompts: int, peak: float) -> None:
+def report(config: Any, prompts: int, peak: float, dtype: torch.dtype) -> None:
     """Prints the speed of the second step, which no profiler slows, and the shares of the third."""
     second = Watching.seen[1]
     tokens, asked = second["tokens/sampled"], 67.0 * prompts
     forward = work_gflop(config, asked, tokens, 67.0 + second["length/mean"] / 2)
-    print(f"matrix-multiply peak (bfloat16, measured here): {peak:.0f} GFLOP/s\n")
+    name = str(dtype).removeprefix("torch.")
+    print(f"matrix-multiply peak ({name}, measured here): {peak:.0f} GFLOP/s\n")
     print("| stage | s | GFLOP | GFLOP/s | of the peak |\n| --- | --- | --- | --- | --- |")
     for stage, times in (("sample", 1), ("train", 3)):
         speed = times * forward / second[f"time/{stage}"]

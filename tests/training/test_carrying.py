@@ -129,7 +129,9 @@ def test_a_reference_that_is_still_the_initial_one_is_not_saved() -> None:
     assert torch.equal(reference.table, before)
 
 
-@pytest.mark.parametrize("carrier", [MovingBaseline(0.9), Controller(Control(target=1.0), 0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "carrier", [MovingBaseline(0.9), Controller(Control(target=1.0), 0.1)], ids=["baseline", "controller"]
+)
 def test_the_state_of_something_else_is_refused(carrier: Carrier) -> None:
     with pytest.raises(KeyError):
         carrier.restore({"age": torch.tensor(1)})
