@@ -88,10 +88,11 @@ def _ratios() -> list[str]:
         return F.clip.none(F.importance.ratio(logp - old_logp), advantage)
 
     def sequence(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor:
-        return F.clip.none(F.importance.ratio((logp - old_logp).sum()), advantage[0])
+        return F.clip.none(F.importance.ratio((logp - old_logp).sum(0, keepdim=True)), advantage[:1])
 
     def geometric(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor:
-        return F.clip.none(F.importance.ratio((logp - old_logp).mean()), advantage).sum()
+        gap = logp - old_logp
+        return F.clip.none(F.importance.ratio(gap.mean().expand_as(gap)), advantage)
 
     def none(logp: Tensor, advantage: Tensor) -> Tensor:
         return -advantage * logp

@@ -10,8 +10,10 @@ from klimb.objectives import GRPO, GSPO, Objective, Reinforce
 from klimb.objectives.penalty import KL
 from klimb.objectives.validity import RULES, Rule, Situation
 from klimb.proving.catalog import FAR, REWARD, changed, worlds
+from klimb.proving.makeup import makeup
 from klimb.proving.match import compare
-from klimb.proving.table import prove
+from klimb.proving.table import Row, proved
+from klimb.proving.worlds import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,17 @@ EVIDENCE: Mapping[str, Evidence] = MappingProxyType(
 
 
 def _found(objective: Objective, off_policy: bool) -> str:
-    rows = [row for row in prove(objective, off_policy) if row.world == "answers" and row.policy != "near"]
-    target = compare(objective, worlds(FAR if off_policy else 0.0)[1]).name
-    return f"{target} ({rows[-1].stated})"
+    target = compare(objective, _answers(off_policy)).name
+    return f"{target} ({row(objective, off_policy).stated})"
+
+
+def row(objective: Objective, off_policy: bool) -> Row:
+    """The proof in the world of answers with one or two tokens."""
+    return proved(objective, makeup(objective), _answers(off_policy), "far" if off_policy else "on")
+
+
+def _answers(off_policy: bool) -> World:
+    return worlds(FAR if off_policy else 0.0)[1]
 
 
 def lines() -> Iterator[tuple[Rule, Evidence | None]]:

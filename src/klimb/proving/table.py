@@ -59,9 +59,9 @@ def prove(objective: Objective, off_policy: bool = False) -> list[Row]:
     """
     stated = makeup(objective)
     if not off_policy:
-        return [_row(objective, stated, world, "on") for world in worlds(0.0)]
-    near = [] if _unbounded(stated) else [_row(objective, stated, world, "near") for world in worlds(NEAR)]
-    return near + [_row(objective, stated, world, "far") for world in worlds(FAR)]
+        return [proved(objective, stated, world, "on") for world in worlds(0.0)]
+    near = [] if _unbounded(stated) else [proved(objective, stated, world, "near") for world in worlds(NEAR)]
+    return near + [proved(objective, stated, world, "far") for world in worlds(FAR)]
 
 
 def prove_all(objectives: Iterable[Objective]) -> Iterable[Row]:
@@ -75,7 +75,8 @@ def _unbounded(stated: Makeup) -> bool:
     return stated.clip == Makeup("none", "row").clip and stated.cap == float("inf")
 
 
-def _row(objective: Objective, stated: Makeup, world: World, policy: str) -> Row:
+def proved(objective: Objective, stated: Makeup, world: World, policy: str) -> Row:
+    """The row of one world, `stated` being what the objective says that it is."""
     implied = predicted(stated, world)
     claimed = claim(stated, world, implied.outside)
     found = expected_gradient(objective, world)
