@@ -29,8 +29,8 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
     assert rows == [asdict(row) for row in prove(DrGRPO(length=3))]
     code, out, _ = run("rloo --off-policy", capsys)
     assert code == 0
-    assert out.count("[ ok ] rloo") == 3
-    assert out.endswith("3 of 3 rows hold\n")
+    assert out.count("[ ok ] rloo") == 6  # with and without a KL
+    assert out.endswith("6 of 6 rows hold\n")
 
 
 def test_the_command_proves_all_and_fails_where_a_row_does_not_hold(
