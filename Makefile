@@ -24,7 +24,7 @@ test-all: check  ## also the slow tests and those that need the 135M model (pull
 .PHONY: cover
 cover:
 	$(BIN)/coverage report --skip-covered --fail-under=90
-	$(BIN)/coverage report --include="src/klimb/functional/*,src/klimb/objectives/*,src/klimb/bandits/*" --skip-covered --fail-under=100
+	$(BIN)/coverage report --include="src/klimb/functional/*,src/klimb/objectives/*,src/klimb/bandits/*,src/klimb/proving/*" --skip-covered --fail-under=100
 
 check: .venv/dev.stamp  ## lint, format, types, and which way imports run
 	$(BIN)/ruff check

@@ -94,6 +94,25 @@ def test_every_example_runs(name: str, root: Path, folder: Path, capsys: pytest.
     assert (folder / "run/report.html").is_file()
 
 
+def test_every_block_of_the_page_on_proving_runs_in_order(
+    root: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = ""
+    for language, text in blocks(root / "docs/proving.md"):
+        head, _, rest = text.partition("\n")
+        if head.startswith("# file: "):
+            (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
+        elif language == "python":
+            exec(compile(text, "proving.md", "exec"), {"__name__": "proving"})
+            assert capsys.readouterr().out == "reward - 0.1 reverse KL to ref\n"
+        else:
+            printed += "".join(command(line, capsys) for line in text.splitlines())
+    assert "reward - 0.1 forward KL to ref: nothing stated" in printed
+    assert printed.count("[ ok ] rloo") == 6  # with and without a KL
+    with pytest.raises(AssertionError, match="no target"):
+        command("klimb prove mine.py:with_k3 --off-policy", capsys)
+
+
 def test_every_block_of_the_page_on_logs_runs(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for language, text in blocks(root / "docs/logs.md"):

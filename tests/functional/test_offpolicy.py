@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from klimb import functional as F
-from tests.objectives.kit import Enumerable
+from klimb.proving import Enumerable
 
 WORLD = Enumerable()
 PI, MU = WORLD.draw(1, 0.6), WORLD.draw(2, 0.6)
-RATIO = WORLD.logp(PI) - WORLD.logp(MU)
-CHANCE = WORLD.whole(WORLD.logp(MU)).exp().numpy()
-WEIGHT = WORLD.whole(WORLD.logp(PI)).exp().numpy() / CHANCE
+RATIO = (WORLD.logp(PI) - WORLD.logp(MU))[0]
+CHANCE = WORLD.whole(WORLD.logp(MU))[0].exp().numpy()
+WEIGHT = WORLD.whole(WORLD.logp(PI))[0].exp().numpy() / CHANCE
 COUNT = len(WORLD.answers)
 DRAWS, SIZE = 10_000, 64
 
@@ -26,12 +26,12 @@ SEEN: dict[tuple[int, ...], float] = {}
 for answer, start in zip(WORLD.answers, np.cumsum([0, *map(len, WORLD.answers[:-1])]).tolist(), strict=True):
     for k in range(len(answer)):
         MARKS[start + k] = SEEN.setdefault(answer[: k + 1], float(MARKS[start + k]))
-RETURNS = WORLD.whole(MARKS).numpy()
+RETURNS = WORLD.whole(MARKS[None])[0].numpy()
 TRUTH = float(CHANCE @ (WEIGHT * RETURNS))
 
 
 def probability(prefix: tuple[int, ...], word: int) -> float:
-    return float(PI[WORLD.place[prefix]].softmax(-1)[word])
+    return float(PI[0, WORLD.place[prefix]].softmax(-1)[word])
 
 
 def ahead(prefix: tuple[int, ...]) -> float:

@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from klimb.batch import Batch
 from klimb.objectives import DAPO, RPG, AnyObjective, DrGRPO, Objective
+from klimb.proving import catalog
+from klimb.proving.catalog import PLAIN
+from klimb.proving.laws import add_up, any_order, check
 from klimb.tracking.metrics import unknown
 from tests.objectives.kit import (
     EVERY,
     FORMS,
+    QUICK,
     batch,
     changed,
     moved,
@@ -27,31 +30,12 @@ from tests.objectives.kit import (
     without_divergence,
 )
 
-each_objective = pytest.mark.parametrize("objective", EVERY, ids=named)
+FAST = (*QUICK, *PLAIN, *FORMS)
+each_objective = pytest.mark.parametrize(
+    "objective",
+    [pytest.param(o, id=named(o), marks=() if o in FAST else pytest.mark.slow) for o in EVERY],
+)
 CLOSE = {"rel": 1e-12, "abs": 1e-13}
-
-
-def parts_of(whole: Batch, cuts: list[int]) -> list[torch.Tensor]:
-    """Row indices of each part, cut by a label per row."""
-    labels = torch.tensor([cuts[row % len(cuts)] for row in range(whole.rows)])
-    return [torch.nonzero(labels == label).flatten() for label in sorted(set(labels.tolist()))]
-
-
-def reordered(whole: Batch, seed: int) -> tuple[Batch, torch.Tensor]:
-    """The same batch with its groups, and the rows within them, in another order; and where its tokens were."""
-    draw = torch.Generator().manual_seed(seed)
-    names = torch.randperm(len(whole.prompts), generator=draw)
-    rows = torch.randperm(whole.rows, generator=draw)
-    rows = rows[torch.argsort(names[whole.group[rows]], stable=True)]
-    tokens = torch.cat([torch.nonzero(whole.row == row).flatten() for row in rows])
-    place = torch.argsort(rows)
-    per_token = ("tokens", "learn", "old", "ref")
-    return whole.replace(
-        **{name: getattr(whole, name)[tokens] for name in per_token},
-        **{name: getattr(whole, name)[rows] for name in ("reward", "scored", "truncated")},
-        row=place[whole.row[tokens]],
-        group=names[whole.group[rows]],
-    ), tokens
 
 
 @each_objective
@@ -61,17 +45,8 @@ def test_parts_add_up_to_the_whole_in_loss_metrics_and_gradient(
     objective: Objective, seed: int, cuts: list[int]
 ) -> None:
     whole = ready(objective, batch(seed))
-    logp = moved(whole, seed)
-    numbers, gradient = update(objective, whole, logp)
-    sums = dict.fromkeys(numbers, 0.0)
-    pieces = torch.zeros_like(gradient)
-    for rows in parts_of(whole, cuts):
-        inside = torch.isin(whole.row, rows)
-        found, piece = update(objective, whole.take(rows), logp.detach()[inside].requires_grad_())
-        sums = {name: sums[name] + value for name, value in found.items()}
-        pieces[inside] = piece
-    assert sums == pytest.approx(numbers, **CLOSE)
-    torch.testing.assert_close(pieces, gradient, rtol=1e-12, atol=1e-14)
+    labels = torch.tensor([cuts[row % len(cuts)] for row in range(whole.rows)])
+    assert add_up(objective, whole, moved(whole, seed), labels)
 
 
 @each_objective
@@ -79,12 +54,14 @@ def test_parts_add_up_to_the_whole_in_loss_metrics_and_gradient(
 @given(seed=st.integers(0, 99))
 def test_the_order_of_rows_and_groups_changes_nothing(objective: Objective, seed: int) -> None:
     whole = batch(seed)
-    other, tokens = reordered(whole, seed)
-    logp = moved(whole, seed)
-    numbers, gradient = update(objective, ready(objective, whole), logp)
-    found, turned = update(objective, ready(objective, other), logp.detach()[tokens].requires_grad_())
-    assert found == pytest.approx(numbers, **CLOSE)
-    torch.testing.assert_close(turned, gradient[tokens], rtol=1e-10, atol=1e-14)
+    assert any_order(objective, whole, moved(whole, seed), seed)
+
+
+@pytest.mark.parametrize(
+    "objective", [pytest.param(o, id=named(o), marks=() if o in QUICK else pytest.mark.slow) for o in catalog.EVERY]
+)
+def test_every_law_of_the_public_kit_holds(objective: Objective) -> None:
+    assert check(objective) == []
 
 
 @each_objective

@@ -15,8 +15,7 @@ from klimb.batch import Batch, Outputs
 from klimb.objectives import GRPO, PPO, AnyObjective, Custom, Objective
 from klimb.tracking.metrics import unknown
 from klimb.types import Completion, Finish, Group, Prompt, Rollout
-from tests.laws.test_objective_laws import parts_of, reordered
-from tests.objectives.kit import batch, moved, named, ready
+from tests.objectives.kit import batch, moved, named, parts_of, ready, reordered
 
 FORMS = [
     PPO(),

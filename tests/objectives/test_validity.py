@@ -8,36 +8,61 @@ import pytest
 import torch
 from torch import Tensor
 
+from klimb.batch import Batch
 from klimb.config import resolve
 from klimb.errors import SettingsError
 from klimb.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, RPG, DrGRPO, Objective, Reinforce, ReinforcePP
 from klimb.objectives import ReinforcePPBaseline as PPBaseline
 from klimb.objectives.penalty import KL
 from klimb.objectives.validity import RULES, Situation, broken, faults
+from klimb.proving import Target, World, exact_gradient
+from klimb.proving.expected import together
 from klimb.recipe import Recipe
 from tests.faults.runs import SETTINGS
 from tests.objectives.kit import PENALTIES, outputs
-from tests.objectives.test_exact_gradients import BETA, SEQUENCES, exact, off_by, world
+from tests.objectives.test_exact_gradients import BETA, SEQUENCES, alone, off_by
 
 
 def penalised(**kl: str) -> Reinforce:
     return Reinforce(baseline="none", level="sequence", beta=BETA, kl=KL.model_validate(kl))
 
 
-def climbed(here: dict[str, Tensor], objective: Objective) -> Tensor:
-    """The direction in which the objective climbs, its KL in the reward or in the loss, summed over every answer."""
-    theta = here["theta"].clone().requires_grad_()
-    batch = objective.advantage(SEQUENCES.batch(here["reward"], here["old"], here["ref"]))
-    loss = objective.loss(outputs(SEQUENCES.logp(theta)), batch).loss
+SIDES = {"fkl": "forward", "rkl": "reverse"}
+
+
+def world(off_policy: bool) -> World:
+    return alone(SEQUENCES, 1.0 if off_policy else 0.0)
+
+
+def exact(here: World, name: str, beta: float) -> Tensor:
+    return exact_gradient(Target(SIDES[name], "ref", beta), here)  # type: ignore[arg-type]
+
+
+def everything(here: World) -> Batch:
+    """Every answer once, weighing as much as the old policy is likely to give it: its sum is the expectation."""
+    parts = [
+        batch.replace(
+            advantage=batch.reward[batch.row],
+            weight=torch.full((len(batch.row),), probability / len(batch.row), dtype=torch.float64),
+        )
+        for probability, batch in here.batches
+    ]
+    return together(parts)
+
+
+def climbed(here: World, objective: Objective, batch: Batch) -> Tensor:
+    """The direction in which the objective climbs on these answers."""
+    theta = here.theta.clone().requires_grad_()
+    loss = objective.loss(outputs(SEQUENCES.logp(theta).flatten()), batch).loss
     (gradient,) = torch.autograd.grad(-loss, theta)
     return gradient
 
 
 def targets(way: dict[str, str], off_policy: bool) -> set[str]:
     """Which KL's exact gradient this way of entering has."""
-    here = world(SEQUENCES, off_policy)
-    found = climbed(here, penalised(**way))
-    return {name for name in ("fkl", "rkl") if off_by(found, exact(SEQUENCES, here, name, BETA, here["ref"])) < 1e-12}
+    here, objective = world(off_policy), penalised(**way)
+    found = climbed(here, objective, objective.advantage(everything(here)))
+    return {name for name in SIDES if off_by(found, exact(here, name, BETA)) < 1e-12}
 
 
 TABLE: dict[tuple[str, str, str], tuple[set[str], set[str]]] = {
@@ -76,34 +101,28 @@ def test_a_rule_is_broken_exactly_where_the_gradient_is_that_of_no_kl(way: dict[
 def test_a_geometric_ratio_does_not_weigh_a_kl_in_the_reward() -> None:
     kl = KL(where="reward", estimator="k1")
     for off_policy in (False, True):
-        here = world(SEQUENCES, off_policy)
+        here = world(off_policy)
         wide: Any = GSPO(eps_low=1.0, eps_high=1e9, beta=BETA, kl=kl)
-        batch = SEQUENCES.batch(here["reward"], here["old"], here["ref"])
+        batch = everything(here)
         batch = batch.replace(advantage=wide.rewarded(batch)[batch.row])
-        theta = here["theta"].clone().requires_grad_()
-        loss = wide.loss(outputs(SEQUENCES.logp(theta)), batch).loss
         # A row's ratio has a gradient of 1 / length, so each token's score is weighed by the row's length here.
-        (found,) = torch.autograd.grad(-loss, theta)
-        target = exact(SEQUENCES, here, "rkl", BETA, here["ref"])
-        assert off_by(found, target) > 1e-2
+        assert off_by(climbed(here, wide, batch), exact(here, "rkl", BETA)) > 1e-2
         assert ("kl-under-a-geometric-ratio" in {r.name for r in broken(Situation(wide, 2 if off_policy else 1))}) is (
             off_policy
         )
 
 
 def test_the_gradient_under_truncated_sampling_is_another_than_that_of_the_policys_reward() -> None:
-    here = world(SEQUENCES, off_policy=True)
-    never = (here["old"].exp() < 0.2).double()  # a sampler that never draws what is unlikely
-    theta = here["theta"].clone().requires_grad_()
-    batch = SEQUENCES.batch(here["reward"], here["old"], here["ref"])
+    here = world(off_policy=True)
+    never = (here.old_logp[0].exp() < 0.2).double()  # a sampler that never draws what is unlikely
+    batch = everything(here)
     kept = torch.zeros(len(SEQUENCES.answers), dtype=torch.float64).index_add(0, SEQUENCES.row, never) == 0
-    likely = SEQUENCES.whole(here["old"]).exp() * kept
+    likely = SEQUENCES.whole(here.old_logp)[0].exp() * kept
     assert 0 < float(likely.sum()) < 1
     lengths = torch.bincount(SEQUENCES.row)
     batch = batch.replace(weight=(likely / likely.sum() / lengths)[SEQUENCES.row])
     objective = Reinforce(level="sequence")
-    (found,) = torch.autograd.grad(-objective.loss(outputs(SEQUENCES.logp(theta)), batch).loss, theta)
-    assert off_by(found, exact(SEQUENCES, here, "rkl", 0.0, here["old"])) > 1e-2
+    assert off_by(climbed(here, objective, batch), exact(here, "rkl", 0.0)) > 1e-2
     names = {rule.name for rule in broken(Situation(objective, updates=2, truncates=True))}
     assert names == {"ratios-under-truncated-sampling", "truncated-sampling"}
 

@@ -139,6 +139,25 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
     print(reporting.report(run))
 
 
+@app.command()
+def prove(
+    objective: Annotated[
+        str | None, typer.Argument(metavar="[OBJECTIVE]", help="Such as grpo, or my.py:my_loss for a file of yours.")
+    ] = None,
+    words: Words = None,
+    every: Annotated[bool, typer.Option("--all", help="Every objective, on- and off-policy.")] = False,
+    off_policy: Annotated[
+        bool, typer.Option("--off-policy", help="With a policy that has moved since it sampled.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list of rows.")] = False,
+) -> None:
+    """Prove what an objective's gradient is, by summing over every answer; exits with 1 where a row does not hold."""
+    from klimb.cli import proving
+
+    if not proving.prove(objective, words or [], every=every, off_policy=off_policy, as_json=as_json):
+        raise typer.Exit(1)
+
+
 @logs.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A rollouts file.")],

@@ -1,0 +1,92 @@
+"""`klimb prove`: the bias of an objective's expected gradient against what it states, row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from klimb.cli.text import printable
+from klimb.errors import KlimbError
+
+if TYPE_CHECKING:
+    from klimb.objectives import Objective
+    from klimb.proving.table import Row
+
+
+def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bool, as_json: bool) -> bool:
+    """Prints the rows, or one JSON list of them; says whether all hold."""
+    if every == (name is not None):
+        cure = "klimb prove grpo, klimb prove my.py:my_loss, or klimb prove --all"
+        raise KlimbError("prove an objective", "none, and no --all" if name is None else "a name and --all", cure)
+    rows = []
+    for row in _all() if name is None else _one(name, words, off_policy):
+        rows.append(row)
+        if not as_json:
+            print(printable(_line(row)), flush=True)
+    held = sum(row.holds for row in rows)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        print(f"{held} of {len(rows)} rows hold")
+    return held == len(rows)
+
+
+def _all() -> Iterable[Row]:
+    from klimb.proving.catalog import EVERY
+    from klimb.proving.table import prove_all
+
+    return prove_all(EVERY)
+
+
+def _one(name: str, words: Sequence[str], off_policy: bool) -> Iterator[Row]:
+    if ".py" in name:
+        from klimb.proving.files import prove_file
+
+        if words:
+            raise KlimbError(f"prove {name} {' '.join(words)}", "settings for a user's file", "defaults in the file")
+        yield from prove_file(name, off_policy)
+        return
+    from klimb.proving.table import prove as rows_of
+
+    for objective in _named(name, words):
+        yield from rows_of(objective, off_policy)
+
+
+def _named(name: str, words: Sequence[str]) -> list[Objective]:
+    """The objective of this type with these settings; without settings, those of the catalog of this type."""
+    from klimb.config import Settings, apply_words, resolve
+    from klimb.objectives import AnyObjective
+    from klimb.proving.catalog import EVERY
+
+    known = sorted({str(getattr(objective, "type", "")) for objective in EVERY})
+    if name not in known:
+        from klimb.nearest import nearest
+
+        cure = nearest(name, known) or f"one of {', '.join(known)}, or FILE.py:NAME"
+        raise KlimbError(f"prove {name}", "no objective of that name", cure)
+    if not words:
+        return [objective for objective in EVERY if getattr(objective, "type", "") == name]
+
+    class Choice(Settings):
+        """One objective."""
+
+        objective: AnyObjective
+
+    data: dict[str, Any] = apply_words(
+        {"objective": {"type": name}}, [f"objective.{word.removeprefix('objective.')}" for word in words], Choice
+    )
+    return [resolve(Choice, data).objective]
+
+
+def _line(row: Row) -> str:
+    settings = " ".join(f"{key}={value}" for key, value in row.settings.items() if key in _SHOWN)
+    sign = " ok " if row.holds else "FAIL"
+    name = f"{row.objective} {settings}".strip()
+    numbers = f"bias {row.bias:.1e}  cosine {row.cosine:+.4f}  largest {row.largest:.1e}"
+    return f"[{sign}] {name:<52} {row.world:<10}{row.policy:<5} {numbers}  {row.target}: {row.stated}"
+
+
+_SHOWN = ("baseline", "level", "divergence", "form", "reference", "beta", "clip", "length", "buffer", "cap")
+"""The settings that a line has room for; JSON has all of them."""

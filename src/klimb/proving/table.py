@@ -1,0 +1,100 @@
+"""The proof of an objective: a row for each world, its bias against what it states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from klimb.config import dump
+from klimb.objectives.base import Objective
+from klimb.proving.catalog import FAR, NEAR, worlds
+from klimb.proving.claims import UNBIASED, claim
+from klimb.proving.expected import expected_gradient
+from klimb.proving.makeup import Makeup, makeup
+from klimb.proving.policy import Parameters
+from klimb.proving.predicted import predicted
+from klimb.proving.targets import exact_gradient
+from klimb.proving.worlds import World
+
+TOLERANCE = 1e-9
+"""Two gradients in float64 that differ by no more than this are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One proof. `bias` is the norm of expected - exact gradient of `target`; `largest` its largest coordinate.
+
+    `cosine` is that of the angle between the two (zero where one of them vanishes). `residual` is how far the
+    gradient is from what `stated` implies, computed apart. It `holds` where the residual is at most 1e-9 and the bias
+    is there exactly where it is stated.
+    """
+
+    objective: str
+    settings: dict[str, Any]
+    world: str
+    policy: str
+    target: str
+    stated: str
+    bias: float
+    cosine: float
+    largest: float
+    residual: float
+    holds: bool
+
+
+def distance(found: Parameters, exact: Parameters) -> tuple[float, float, float]:
+    """(norm, cosine, largest coordinate) of `found` against `exact`."""
+    gap, sizes = found - exact, float(found.norm() * exact.norm())
+    cosine = float((found * exact).sum()) / sizes if sizes > TOLERANCE**2 else 0.0
+    return float(gap.norm()), cosine, float(gap.abs().max())
+
+
+def prove(objective: Objective, off_policy: bool = False) -> list[Row]:
+    """The rows of `objective` on-policy, or off-policy: within its clip (where it has one) and far beyond it.
+
+    Raises KlimbError where nothing is stated for an objective of this kind.
+    """
+    stated = makeup(objective)
+    if not off_policy:
+        return [proved(objective, stated, world, "on") for world in worlds(0.0)]
+    near = [] if _unbounded(stated) else [proved(objective, stated, world, "near") for world in worlds(NEAR)]
+    return near + [proved(objective, stated, world, "far") for world in worlds(FAR)]
+
+
+def prove_all(objectives: Iterable[Objective]) -> Iterable[Row]:
+    """On- and off-policy rows of each."""
+    for objective in objectives:
+        yield from prove(objective)
+        yield from prove(objective, off_policy=True)
+
+
+def _unbounded(stated: Makeup) -> bool:
+    return stated.clip == Makeup("none", "row").clip and stated.cap == float("inf")
+
+
+def proved(objective: Objective, stated: Makeup, world: World, policy: str) -> Row:
+    """The row of one world, `stated` being what the objective says that it is."""
+    implied = predicted(stated, world)
+    claimed = claim(stated, world, implied.outside)
+    found = expected_gradient(objective, world)
+    bias, cosine, largest = distance(found, exact_gradient(claimed.target, world))
+    residual = float((found - implied.gradient).norm())
+    if claimed.climbs is not None:
+        residual = max(residual, float((found - exact_gradient(claimed.climbs, world)).norm()))
+    right = (bias <= TOLERANCE) is (claimed.stated == UNBIASED)
+    return Row(
+        objective=str(getattr(objective, "type", type(objective).__name__)),
+        settings={name: value for name, value in dump(objective).items() if name != "type"},
+        world=world.name,
+        policy=policy,
+        target=claimed.target.name,
+        stated=claimed.stated,
+        bias=bias,
+        cosine=cosine,
+        largest=largest,
+        residual=residual,
+        holds=right and residual <= TOLERANCE and bool(torch.isfinite(found).all()),
+    )

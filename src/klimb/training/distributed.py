@@ -1,0 +1,58 @@
+"""A step over several processes: weights are made over the tokens of all ranks, gradients are summed.
+
+A rank's batch holds whole groups. Losses never divide, so the sum of the ranks' losses and gradients is that of one
+process; only what is made over the whole step (the weights) must see the tokens of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from klimb.batch import Batch
+from klimb.objectives.base import Objective
+from klimb.selection.base import Selector
+
+
+def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
+    """As `klimb.training.weighing.weigh`, with weights made over the rows of every rank.
+
+    Each rank sends which of its tokens learn and to which row they belong: what weights are made of.
+    """
+    batch = batch.replace(learn=selector.keep(batch))
+    sizes = _gathered(torch.tensor([batch.learn.numel(), batch.rows]))
+    tokens, rows = (torch.stack(sizes)[:, place] for place in (0, 1))
+    rank, mine = dist.get_rank(), torch.stack([batch.row, batch.learn.to(torch.int64)])
+    padded = torch.zeros(2, int(tokens.max()), dtype=torch.int64)
+    padded[:, : mine.shape[1]] = mine
+    first = torch.cumsum(rows, 0) - rows
+    parts = [part[:, : int(count)] for part, count in zip(_gathered(padded), tokens, strict=True)]
+    total = int(rows.sum())
+    nothing = torch.zeros(total, dtype=torch.bool)
+    whole = batch.replace(
+        row=torch.cat([part[0] + start for part, start in zip(parts, first, strict=True)]),
+        learn=torch.cat([part[1].bool() for part in parts]),
+        group=torch.arange(total),
+        scored=nothing,
+        truncated=nothing,
+        reward=torch.zeros(total),
+    )
+    before = int(tokens[:rank].sum())
+    return batch.replace(weight=objective.weighting(whole)[before : before + batch.learn.numel()])
+
+
+def add_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replaces each gradient by its sum over the ranks; a parameter without one adds zero."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+def _gathered(value: Tensor) -> list[Tensor]:
+    out = [torch.zeros_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(out, value)
+    return out

@@ -1,0 +1,62 @@
+"""`klimb prove`: the table, its JSON, and what it cannot prove."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from klimb.cli import main
+from klimb.objectives import RLOO, DrGRPO
+from klimb.proving import prove, table
+from klimb.proving.makeup import Makeup
+
+
+def run(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["prove", *words.split()])
+    printed = capsys.readouterr()
+    return int(stop.value.code or 0), printed.out, printed.err
+
+
+def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run("dr_grpo length=3 --json", capsys)
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["settings"]["length"] for row in rows] == [3, 3, 3]
+    assert {"objective", "settings", "target", "stated", "bias", "holds"} <= set(rows[0])
+    assert rows == [asdict(row) for row in prove(DrGRPO(length=3))]
+    code, out, _ = run("rloo --off-policy", capsys)
+    assert code == 0
+    assert out.count("[ ok ] rloo") == 6  # with and without a KL
+    assert out.endswith("6 of 6 rows hold\n")
+
+
+def test_the_command_proves_all_and_fails_where_a_row_does_not_hold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("klimb.proving.catalog.EVERY", (RLOO(),))
+    assert run("--all", capsys)[1].endswith("6 of 6 rows hold\n")
+    monkeypatch.setattr(table, "makeup", lambda _: Makeup("group", "row", "sequence"))
+    code, out, _ = run("--all", capsys)
+    assert code == 1
+    assert "[FAIL] rloo" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "none, and no --all"),
+        ("rloo --all", "a name and --all"),
+        ("rlo", "try: rloo"),
+        ("zzzzzz", "try: one of cispo"),
+        ("grpo betta=1", "objective.beta"),
+        ("none.py:f", "no file 'none.py'"),
+        ("none.py:f a=1", "settings for a user's file"),
+    ],
+)
+def test_what_the_command_cannot_prove_is_said(words: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = run(words, capsys)
+    assert code in (1, 2)
+    assert says in error

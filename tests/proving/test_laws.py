@@ -1,0 +1,107 @@
+"""Each law is broken by an objective that is made to break it, and named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+import torch
+
+from klimb import functional as F
+from klimb.batch import Terms
+from klimb.objectives import GRPO, RLOO, RPG
+from klimb.objectives.base import given, terms
+from klimb.proving import laws
+
+if TYPE_CHECKING:
+    from klimb.batch import Batch, Outputs
+
+
+class Mean(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return Terms((now.logp * given(batch, "advantage")).mean(), {})
+
+
+class FirstRow(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return terms(batch, now.logp * given(batch, "advantage") * (batch.row + 1), {})
+
+
+class Unmasked(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return Terms((now.logp * given(batch, "advantage")).sum() + now.logp.sum(), {})
+
+
+class Unscored(RLOO):
+    def advantage(self, batch: Batch) -> Batch:
+        return batch.replace(advantage=(batch.reward - batch.reward.mean())[batch.row])
+
+
+class Asleep(GRPO):
+    beta: float = 0.1
+
+    def live(self, batch: Batch) -> torch.Tensor:
+        return torch.zeros(batch.rows, dtype=torch.bool)
+
+
+class Restless(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return terms(batch, now.logp, {})
+
+
+class Pulling(RPG):
+    divergence: Literal["fkl", "rkl", "ufkl", "urkl", "jeffreys"] = "urkl"
+
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return terms(batch, self.beta * now.logp, {})
+
+
+class Forgetful(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        size = 1.0 if batch.old is None else 2.0
+        return terms(batch, size * now.logp * given(batch, "advantage"), {})
+
+
+class Lossy(RLOO):
+    size: tuple[float, ...] = (1.0,)
+
+    def model_dump_json(self, **_: object) -> str:  # type: ignore[override]
+        return '{"size": [2.0]}'
+
+
+class Unknown(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        loss = F.clip.none(now.logp, given(batch, "advantage"))
+        return terms(batch, loss, {"nonsense": loss})
+
+
+class Attached(RLOO):
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return Terms(terms(batch, now.logp * given(batch, "advantage"), {}).loss, {"policy/ratio": now.logp.sum() * 0})
+
+
+@pytest.mark.parametrize(
+    ("objective", "law"),
+    [
+        (Mean(), "parts add up"),
+        (Mean(), "rows alone"),
+        (FirstRow(), "the order of rows"),
+        (Unmasked(), "masked tokens"),
+        (Unscored(), "rows without a score"),
+        (Asleep(), "not live"),
+        (Restless(), "zero advantage"),
+        (Pulling(), "unnormalised KLs"),
+        (Forgetful(), "old is now"),
+        (Lossy(), "JSON"),
+        (Unknown(), "glossary"),
+        (Attached(), "glossary"),
+    ],
+)
+def test_a_broken_law_is_named(objective: RLOO, law: str) -> None:
+    assert [sentence for sentence in laws.check(objective) if law in sentence]
+
+
+def test_numbers_are_close_only_where_the_same_ones_are_there() -> None:
+    assert laws.close({"a": 1.0}, {"a": 1.0 + 1e-14})
+    assert not laws.close({"a": 1.0}, {"a": 1.0 + 1e-9})
+    assert not laws.close({"a": 1.0}, {"b": 1.0})

@@ -1,0 +1,55 @@
+"""What one process of a gloo group computes of a batch: `python ranks.py RANK WORLD STORE OUT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from klimb.batch import Batch
+from klimb.objectives import DAPO, GRPO, RLOO, DrGRPO, Objective
+from klimb.proving.samples import moved, outputs, sample_batch
+from klimb.selection import Every
+from klimb.training.distributed import add_gradients, weigh
+
+OBJECTIVES: tuple[Objective, ...] = (GRPO(beta=0.1), DrGRPO(length=5), DAPO(), RLOO())
+
+
+def case() -> tuple[Batch, torch.Tensor]:
+    """A batch in float32, and a table of log-probs that stands for the policy's parameters."""
+    whole = sample_batch(11, prompts=6)
+    names = ("reward", "old", "ref")
+    logp = moved(whole).detach().float()
+    return whole.replace(**{name: getattr(whole, name).float() for name in names}), logp
+
+
+def share(rank: int, ranks: int) -> tuple[Batch, torch.Tensor]:
+    """The rows of the groups that fall to this rank, and the places of their tokens."""
+    whole, _ = case()
+    rows = torch.nonzero(whole.group % ranks == rank).flatten()
+    return whole.take(rows), torch.isin(whole.row, rows)
+
+
+def main(rank: int, ranks: int, store: str, out: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    found = {}
+    for index, objective in enumerate(OBJECTIVES):
+        mine, places = share(rank, ranks)
+        table = case()[1].requires_grad_()
+        part = weigh(objective.advantage(mine), objective, Every())
+        loss = objective.loss(outputs(table[places]), part).loss
+        loss.backward()
+        add_gradients([table])
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        assert table.grad is not None
+        found |= {f"loss{index}": total, f"gradient{index}": table.grad}
+    save_file(found, Path(out) / f"{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

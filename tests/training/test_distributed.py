@@ -1,0 +1,41 @@
+"""Two gloo processes give the loss and the gradient of one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from klimb.proving.samples import outputs
+from klimb.selection import Every
+from klimb.training.weighing import weigh
+from tests.training.ranks import OBJECTIVES, case, share
+
+
+def test_a_batch_split_over_two_ranks_has_the_loss_and_gradient_of_one_process(root: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tests.training.ranks"]
+    running = [
+        subprocess.Popen([*words, str(rank), "2", str(tmp_path / "store"), str(tmp_path)], cwd=root) for rank in (0, 1)
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    ranks = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
+    for index, objective in enumerate(OBJECTIVES):
+        whole, logp = case()
+        table = logp.requires_grad_()
+        ready = weigh(objective.advantage(whole), objective, Every())
+        loss = objective.loss(outputs(table), ready).loss
+        loss.backward()
+        assert table.grad is not None
+        assert table.grad.abs().max() > 1e-3
+        for found in ranks:
+            torch.testing.assert_close(found[f"loss{index}"], loss.detach(), rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(found[f"gradient{index}"], table.grad, rtol=1e-6, atol=1e-8)
+
+
+def test_the_ranks_hold_different_numbers_of_tokens_so_that_a_mean_of_means_would_be_another_number() -> None:
+    sizes = [int(share(rank, 2)[0].learn.sum()) for rank in (0, 1)]
+    assert sizes[0] != sizes[1]
+    assert sum(sizes) == int(case()[0].learn.sum())
