@@ -73,7 +73,7 @@ def test_the_python_of_the_readme_runs(root: Path, folder: Path) -> None:
 
 def test_the_commands_of_the_readme_are_commands(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for language, text in blocks(root / "README.md") if language == "sh" for line in text.splitlines()]
-    known = {"train", "evaluate", "sample", "explain", "doctor", "lens", "logs"}
+    known = {"train", "evaluate", "sample", "explain", "doctor", "lens", "logs", "prove"}
     assert {shlex.split(line, comments=True)[1] for line in lines if line.startswith("klimb")} == known
     shown = 0
     for line in lines:
