@@ -15,7 +15,7 @@ from klimb.types import Finish, Group
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
 )  # fmt: skip
-PER_ROW = ("group", "reward", "scored", "truncated", "key")
+PER_ROW = ("group", "reward", "scored", "truncated", "key", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Batch:
     `value` is the critic's before the first pass, `returns` what it is fitted to; None where there is no critic.
     `carried` holds numbers that the objective wants carried from step to step, by name.
     `whole` is the weight before a selector narrowed the tokens, None where none did. `key[r]` names a row for ever (its
-    draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead.
+    draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead. `label[r]`
+    is a `types.Label`: what a row is that learns without a reward; None where none has one.
     """
 
     tokens: TokenIds
@@ -71,6 +72,7 @@ class Batch:
     carried: Mapping[str, float] = field(default_factory=dict)
     whole: PerToken | None = None
     key: RowGroups | None = None
+    label: RowGroups | None = None
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:
@@ -79,13 +81,14 @@ class Batch:
         done = [rollout.completion for _, rollout in rows]
         lengths = torch.tensor([len(completion.tokens) for completion in done], dtype=torch.int64)
         scored = torch.tensor([rollout.reward is not None for _, rollout in rows], dtype=torch.bool)
+        label = torch.tensor([int(rollout.label) for _, rollout in rows], dtype=torch.int64)
         row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
         return cls(
             tokens=_flat([completion.tokens for completion in done], torch.int64),
             row=row,
             group=torch.tensor([index for index, _ in rows], dtype=torch.int64),
             prompts=tuple(torch.tensor(group.prompt.tokens, dtype=torch.int64) for group in groups),
-            learn=scored[row],
+            learn=(scored | (label != 0))[row],
             reward=torch.tensor([rollout.reward or 0.0 for _, rollout in rows], dtype=torch.float32),
             scored=scored,
             truncated=torch.tensor([completion.finish is Finish.LENGTH for completion in done], dtype=torch.bool),
@@ -93,6 +96,7 @@ class Batch:
             sampler=_complete([completion.logps for completion in done], lengths),
             entropy=_complete([completion.entropies for completion in done], lengths),
             key=torch.tensor([rollout.seed for _, rollout in rows], dtype=torch.int64),
+            label=label if bool(label.any()) else None,
         )
 
     @property
@@ -134,8 +138,12 @@ class Batch:
     def split(self, tokens: int) -> Iterator[Batch]:
         """Parts of at most `tokens` processed tokens (a prompt counts once in each part that uses it), in order.
 
-        A single row longer than `tokens` is a part of its own. Memory only: weights are not touched.
+        A single row longer than `tokens` is a part of its own. Memory only: weights are not touched. Groups with labels
+        are not cut, since their rows are compared within the loss.
         """
+        if self.label is not None:
+            yield from self._whole(tokens)
+            return
         lengths, groups = self.lengths.tolist(), self.group.tolist()
         part: list[int] = []
         size = 0
@@ -149,6 +157,20 @@ class Batch:
             size += cost
         if part:
             yield self.take(torch.tensor(part))
+
+    def _whole(self, tokens: int) -> Iterator[Batch]:
+        """Parts of whole groups, of at most `tokens` processed tokens where a group is not longer than that."""
+        rows = torch.zeros(len(self.prompts), dtype=torch.int64).index_add(0, self.group, self.lengths)
+        part: list[int] = []
+        size = 0
+        for group, cost in enumerate((rows + torch.tensor([p.numel() for p in self.prompts])).tolist()):
+            if part and size + cost > tokens:
+                yield self.take(torch.nonzero(torch.isin(self.group, torch.tensor(part))).flatten())
+                part, size = [], 0
+            part.append(group)
+            size += cost
+        if part:
+            yield self.take(torch.nonzero(torch.isin(self.group, torch.tensor(part))).flatten())
 
 
 def _flat(values: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:

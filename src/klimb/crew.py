@@ -16,7 +16,7 @@ from klimb.tracking.watching import Watcher
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
-    from klimb.training.loop import Crew
+    from klimb.training.loop import Crew, Evaluate
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
     from klimb.types import Group
@@ -52,7 +52,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         learner=learner,
         experience=recipe.source.open(_supplies(session, version, watch.stage)),
         sampler=session.sampler,
-        evaluate=at_average(optimizer, Examiner(session, version, rundir), examined),
+        evaluate=at_average(optimizer, _examiner(session, version, rundir, learner), examined),
         save_model=policy.save,
         schedule=recipe.optimizer,
         checkpoints=recipe.checkpoints,
@@ -70,6 +70,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
 def _learner(session: Session, optimizer: Updater) -> Learner:
     """What turns a batch into an update, with the reference and what else its objective wants carried."""
     from klimb.training.carrying import open_carriers
+    from klimb.training.remembered import Remembered
     from klimb.training.step import Learner
     from klimb.training.weighing import Passes
 
@@ -78,13 +79,17 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     carriers = open_carriers(
         recipe.objective.carried, session.policy.named_parameters, reference.named_parameters if reference else None
     )
+    remembered = None
+    if reference is not None and not recipe.source.scores:
+        remembered = Remembered(reference)
+        carriers = {**carriers, "remembered": remembered}
     return Learner(
         session.policy,
         optimizer,
         recipe.objective,
         recipe.selector,
         recipe.training,
-        reference=reference,
+        reference=remembered or reference,
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
         comparable=recipe.sampling.transform.comparable,
         carriers=carriers,
@@ -104,6 +109,8 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Sup
         seed=recipe.seed,
         stage=stage,
         template=session.policy.template(),
+        given=session.problems.given,
+        encode=session.policy.reply,
     )
 
 
@@ -115,6 +122,26 @@ def _reference(recipe: Recipe) -> Policy:
     for parameter in policy.parameters():
         parameter.requires_grad_(False)
     return policy
+
+
+def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learner) -> Evaluate:
+    """What measures the policy after a step: answers that can be checked, or held-out preferences."""
+    if session.recipe.source.scores:
+        return Examiner(session, version, rundir)
+    from klimb.evaluation.preferences import PreferenceExam
+    from klimb.training.remembered import Remembered
+
+    return PreferenceExam(
+        session.held_out,
+        session.problems.given,
+        session.recipe.evaluation,
+        session.recipe.sampling,
+        session.recipe.seed,
+        session.policy,
+        learner.reference.policy if isinstance(learner.reference, Remembered) else _reference(session.recipe),
+        session.own,
+        session.recipe.training.micro_tokens,
+    )
 
 
 class Version:

@@ -15,7 +15,7 @@ from klimb.evaluation.base import Evaluate
 from klimb.generation import AnyGenerator
 from klimb.generation.base import Sampling
 from klimb.generation.local import Local
-from klimb.objectives import AnyObjective, Custom, Objective, validity
+from klimb.objectives import AnyObjective, AnyPreference, Custom, Objective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
 from klimb.selection import AnySelector
@@ -34,9 +34,9 @@ class Recipe(Settings):
     """The language model that learns."""
     data: AnyData
     """The prompts, with answers that can be checked."""
-    rewards: Annotated[tuple[AnyReward, ...], Field(min_length=1)]
-    """What scores the completions."""
-    objective: AnyObjective
+    rewards: tuple[AnyReward, ...] = ()
+    """What scores the completions; none where the data say what is preferred."""
+    objective: Annotated[AnyObjective | AnyPreference, Field(discriminator="type")]
     """What is maximised, and by which surrogate."""
     selector: AnySelector = Every()
     """Which tokens learn."""
@@ -111,8 +111,36 @@ class Recipe(Settings):
         yield from validity.faults(self.situation)
         yield from self._reward_faults()
         yield from self._sampling_faults()
+        if not source.scores:
+            yield from self._given_faults()
+
+    def _given_faults(self) -> Iterator[KlimbError]:
+        """What does not go together with answers that the data give."""
+        if self.selector.type != "every":
+            yield KlimbError(
+                f"learn from whole answers ({self.objective.type})",
+                f"selector.type={self.selector.type}, which leaves tokens out",
+                "selector.type=every",
+            )
+        if self.sampling.temperature != 1.0 or self.sampling.transform.truncates or self.sampling.forking:
+            yield KlimbError(
+                f"learn from given answers by {self.objective.type}",
+                "sampling at another temperature than 1, or truncated: the log-probs would be of another policy",
+                "sampling.temperature=1.0 sampling.top_p=1.0 sampling.top_k=0 and no sampling.forking",
+            )
+        if self.data.type not in ("preferences", "echo-pairs"):
+            yield KlimbError(
+                f"learn from given answers (source.type={self.source.type})",
+                f"data.type={self.data.type}, which has prompts only",
+                "data.type=preferences",
+            )
 
     def _reward_faults(self) -> Iterator[KlimbError]:
+        if self.source.scores and not self.rewards:
+            yield KlimbError(
+                f"learn from the rewards of source '{self.source.type}'", "no rewards", "give at least one in rewards"
+            )
+            return
         names = [reward.name or reward.type for reward in self.rewards]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield KlimbError(
@@ -120,7 +148,7 @@ class Recipe(Settings):
                 f"{names.count(name)} sources named '{name}'",
                 "give each its own rewards.N.name",
             )
-        if all(reward.weight == 0 for reward in self.rewards):
+        if self.rewards and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(
                 "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
             )

@@ -41,7 +41,8 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
     `run` is the directory (else the recipe's own); `fork` is `RUN@STEP`, whose checkpoint a new run begins from.
     Raises a KlimbError: Interrupted (everything saved), Diverged, RunError (other settings or data), DataError, ...
     """
-    correct_source(recipe.evaluation.correct, sources_of(recipe))
+    if recipe.source.scores:
+        correct_source(recipe.evaluation.correct, sources_of(recipe))
     problems = problems_of(recipe)
     path = Path(run or recipe.run or "runs/run")
     with ExitStack() as stack:
@@ -68,7 +69,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
 def result_of(rundir: RunDir) -> RunResult:
     """What a run has reached, read from its directory."""
     lines = rundir.read_metrics()
-    found = [line for line in lines if "eval/accuracy" in line]
+    found = [line for line in lines if any(name.startswith("eval/") for name in line)]
     saved = sorted(rundir.checkpoints.glob("step-*"))
     return RunResult(
         path=rundir.path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 
@@ -15,6 +15,21 @@ class Finish(StrEnum):
     EOS = "eos"
     STOP = "stop"
     LENGTH = "length"
+
+
+class Label(IntEnum):
+    """What a completion is, where learning from it needs no reward. Rows with a label always learn."""
+
+    NONE = 0
+    """A rollout like any other: it learns where it has a reward."""
+    CHOSEN = 1
+    """Preferred over another one, or desirable."""
+    REJECTED = -1
+    """Another one was preferred, or undesirable."""
+    FRESH = 2
+    """Drawn by the policy for a divergence alone."""
+    MISMATCHED = 3
+    """The answer to another prompt, put here to measure a reference point (KTO)."""
 
 
 class Outcome(StrEnum):
@@ -124,7 +139,8 @@ class Score:
 class Rollout:
     """One completion with its scores. `reward` is the combined score; None where any needed source failed.
 
-    `seed` is that of its draw; -1 in an imported log.
+    `seed` is that of its draw; -1 in an imported log. `label` says what an answer is that learns without a reward; the
+    reward of a labelled one is its known score, if there is one.
     """
 
     completion: Completion
@@ -132,6 +148,7 @@ class Rollout:
     seed: int
     scores: Mapping[str, Score] = field(default_factory=dict)
     reward: float | None = None
+    label: Label = Label.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +171,9 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
-    """Two completions of one prompt, of which people (or a judge) preferred the first."""
+class Reply:
+    """An answer that the data give for a prompt: preferred or not, with its score where one is known."""
 
-    prompt: Prompt
-    chosen: str
-    rejected: str
-    margin: float | None = None
+    text: str
+    chosen: bool
+    score: float | None = None

@@ -42,6 +42,8 @@ def summary(result: RunResult) -> str:
     if result.before and result.after:
         lines += ["", f"{'held out':<12}{'before':>24}{'after':>24}"]
         lines += _row("accuracy", result, "eval/accuracy", ("eval/low", "eval/high"))
+        lines += _row("preferred", result, "eval/implicit_accuracy", ("eval/implicit_low", "eval/implicit_high"))
+        lines += _kl(result)
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)
         lines.append("")
@@ -49,6 +51,17 @@ def summary(result: RunResult) -> str:
         lines += [result.note, ""]
     lines += [f"report: {result.report}", f"model:  {result.model}"]
     return "\n".join(lines)
+
+
+def _kl(result: RunResult) -> list[str]:
+    """The distance from the initial policy, where it was measured."""
+    if "eval/kl" not in result.before or "eval/kl" not in result.after:
+        return []
+    cells = [
+        f"{s['eval/kl']:.2f} nats ({s['eval/kl_low']:.2f} to {s['eval/kl_high']:.2f})"
+        for s in (result.before, result.after)
+    ]
+    return [f"{'KL to start':<12}" + "".join(f"{cell:>28}" for cell in cells)]
 
 
 def _row(title: str, result: RunResult, name: str, interval: tuple[str, str] | None) -> list[str]:

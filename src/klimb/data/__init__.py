@@ -10,15 +10,29 @@ from klimb.data.chain_sum import ChainSum
 from klimb.data.difference import Difference
 from klimb.data.digit_sum import DigitSum
 from klimb.data.echo_digit import EchoDigit
+from klimb.data.echo_pairs import EchoPairs
 from klimb.data.gsm8k import Gsm8k
 from klimb.data.gym import Gym
 from klimb.data.hub import Hub
 from klimb.data.jsonl import Jsonl
 from klimb.data.max_of_three import MaxOfThree
 from klimb.data.parquet import Parquet
+from klimb.data.preferences import Preferences
 from klimb.data.svamp import Svamp
 
 AnyData = Annotated[
-    ChainSum | Difference | DigitSum | EchoDigit | Gsm8k | Gym | Hub | Jsonl | MaxOfThree | Parquet | Svamp,
+    ChainSum
+    | Difference
+    | DigitSum
+    | EchoDigit
+    | EchoPairs
+    | Gsm8k
+    | Gym
+    | Hub
+    | Jsonl
+    | MaxOfThree
+    | Parquet
+    | Preferences
+    | Svamp,
     Field(discriminator="type"),
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from klimb.config import Settings
-from klimb.types import Message, Prompt
+from klimb.types import Message, Prompt, Reply
 
 Question = str | tuple[Message, ...]
 """What is asked: a text, or a conversation that ends with the user's turn."""
@@ -33,6 +33,8 @@ class Problems:
     held_out: Sequence[Prompt]
     identity: str = ""
     """What the prompts depend on, where they are made one by one; empty = hash all of them."""
+    given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
+    """The answers that the data give, by the prompt's id, where they are preferences or examples."""
 
     def fingerprint(self) -> str:
         """A hash of the whole content, hexadecimal: the same exactly when every prompt is the same, in order."""
@@ -41,6 +43,8 @@ class Problems:
             digest.update(b"\x1e")
             for prompt in side:
                 digest.update(_content(prompt))
+                if prompt.id in self.given:
+                    digest.update(repr(self.given[prompt.id]).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
 

@@ -38,6 +38,12 @@ def decode(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
+def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int) -> tuple[int, ...]:
+    """The tokens of an answer as a policy would have drawn them: no BOS, no template, and EOS once, at the end."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return (*ids, eos) if ids[-1:] != [eos] else tuple(ids)
+
+
 def eos_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> frozenset[int]:
     """Every id that ends a completion: the tokenizer's own and those named in the model's configurations."""
     values = [getattr(holder, "eos_token_id", None) for holder in (tokenizer, *configs)]

@@ -107,6 +107,11 @@ class Policy:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
         return chat.render(prompt, self.tokenizer, self.system, self.context, room)
 
+    def reply(self, text: str) -> tuple[int, ...]:
+        """The token ids of an answer that somebody else wrote, with EOS at its end."""
+        own = self.tokenizer.eos_token_id
+        return chat.reply(text, self.tokenizer, min(self.eos_ids) if own is None else int(own))
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of some tokens, special ones left out."""
         return chat.decode(tokens, self.tokenizer)

@@ -6,6 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.sources.answers import Answers
+from klimb.sources.labelled import Labelled
+from klimb.sources.mixture import Mixture
 from klimb.sources.online import Online
+from klimb.sources.pairs import Pairs
 
-AnySource = Annotated[Online, Field()]
+AnySource = Annotated[Online | Pairs | Mixture | Labelled | Answers, Field(discriminator="type")]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from klimb.config import Settings
 from klimb.generation.base import Sampler, Sampling
-from klimb.types import Completion, Group, Prompt, Score
+from klimb.types import Completion, Group, Prompt, Reply, Score
 
 ScoreAll = Callable[[Sequence[Prompt], Sequence[Completion]], list[dict[str, Score]]]
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -32,6 +32,10 @@ class Supplies:
     seed: int
     stage: Timer
     template: str = ""
+    given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
+    """The answers that the data give, by the prompt's id."""
+    encode: Callable[[str], tuple[int, ...]] = lambda _: ()
+    """An answer's token ids, EOS last."""
 
 
 class Experience(Protocol):
@@ -50,6 +54,8 @@ class Source(Settings):
     """A source's settings."""
 
     gives: ClassVar[frozenset[str]] = frozenset()
+    scores: ClassVar[bool] = True
+    """Whether it needs rewards."""
 
     def open(self, supplies: Supplies) -> Experience:
         """The source, ready to give."""

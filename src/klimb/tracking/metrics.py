@@ -92,6 +92,17 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("selection/entropy_dropped", "nats/token", "mean entropy of the tokens that could learn and were dropped"),
     Metric("selection/clip_share_all", "share", "policy/clip_share with the dropped tokens of the rows that ran"),
     Metric("selection/<name>", "share", "what the token selector did"),
+    # preferences
+    Metric(
+        "preference/accuracy", "share", "trained pairs (or labelled answers) on the right side; a tie is half", "up"
+    ),
+    Metric("preference/gap", "nats", "log(pi/ref) of the chosen answers less that of the rejected ones, a mean", "up"),
+    Metric("preference/chosen", "nats", "log(pi/ref) of the chosen answers; log pi without a reference"),
+    Metric("preference/rejected", "nats", "log(pi/ref) of the rejected answers; log pi without a reference"),
+    Metric("preference/logp_chosen", "nats", "log pi of the chosen answers; it may fall while the gap grows"),
+    Metric("preference/logp_rejected", "nats", "log pi of the rejected answers"),
+    Metric("preference/point", "nats", "KTO's reference point z0"),
+    Metric("preference/<name>", "none", "a further measure of the preferences that are trained on"),
     # optimizer
     Metric("optim/lr", "rate", "learning rate of this step"),
     Metric("optim/grad_norm", "norm", "norm of the whole gradient before clipping"),
@@ -117,6 +128,14 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("eval/gain", "share", "eval/accuracy less that before training, on the same problems", "up"),
     Metric("eval/gain_low", "share", "lower end of the 95 % interval of eval/gain (paired bootstrap)", "up"),
     Metric("eval/gain_high", "share", "upper end of the 95 % interval of eval/gain (paired bootstrap)", "up"),
+    Metric("eval/implicit_accuracy", "share", "held-out pairs whose chosen answer has the larger log(pi/ref)", "up"),
+    Metric("eval/implicit_low", "share", "lower end of its 95 % interval (Wilson)", "up"),
+    Metric("eval/implicit_high", "share", "upper end of its 95 % interval (Wilson)", "up"),
+    Metric("eval/implicit_gap", "nats", "log(pi/ref) of the chosen less that of the rejected held-out answers", "up"),
+    Metric("eval/pairs", "count", "held-out pairs"),
+    Metric("eval/kl", "nats", "KL(pi||ref) of whole answers, on samples of the policy to held-out prompts", "down"),
+    Metric("eval/kl_low", "nats", "lower end of its 95 % interval (normal)", "down"),
+    Metric("eval/kl_high", "nats", "upper end of its 95 % interval (normal)", "down"),
     Metric("eval/length", "tokens", "mean length of the held-out completions"),
     Metric("eval/truncated", "share", "held-out completions cut off at the length limit", "down"),
     Metric("eval/n", "count", "held-out completions that could be scored"),

@@ -20,8 +20,9 @@ def summarise(groups: Sequence[Group]) -> dict[str, float]:
         "length/mean": fmean(lengths),
         "length/truncated": fmean(r.completion.finish is Finish.LENGTH for r in rollouts),
         "tokens/sampled": float(sum(lengths)),
-        "group/degenerate": fmean(group.degenerate for group in groups),
     }
+    if any(not rollout.label for rollout in rollouts):  # what learns without rewards is not compared by them
+        out["group/degenerate"] = fmean(group.degenerate for group in groups)
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     if rewards:
         out |= {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}

@@ -1,0 +1,119 @@
+"""Preference data from files: pairs and labelled answers, split by prompt, every fault by row and field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from klimb.data.base import Data, Problems
+from klimb.data.faulty import Faults, Unfit
+from klimb.data.reading import rows_of
+from klimb.data.replies import FORMS, Answered, Columns
+from klimb.errors import DataError
+from klimb.seeds import seed_of
+from klimb.types import Message, Prompt, Reply
+
+
+class Preferences(Data):
+    """Reads JSON rows (one a line or a list, plain or gzip) or Parquet; holds out a file's prompts or a share of them.
+
+    Rows whose prompt is also held out are left out of training.
+    """
+
+    type: Literal["preferences"] = "preferences"
+    path: Path
+    """The file with the training rows, from the working directory."""
+    held_out: Path | None = None
+    """The file with the held-out rows."""
+    rows: Literal["pairs", "labelled", "hh", "pandalm", "llmbar"] = "pairs"
+    """The form of a row: prompt, chosen and rejected; prompt, completion and label; or that of a published set."""
+    prompt: str | None = "prompt"
+    """The field with the prompt, a text or messages; null, or absent from a row = what both answers begin with."""
+    chosen: str = "chosen"
+    """The field with the preferred answer: a text, messages, or a conversation that begins with the prompt."""
+    rejected: str = "rejected"
+    """The field with the other answer."""
+    completion: str = "completion"
+    """The field with a labelled answer."""
+    label: str = "label"
+    """The field that says whether it is desirable."""
+    scores: tuple[str, str] | None = None
+    """The fields with the scores of the chosen and the rejected answer; dots lead into objects."""
+    skip: bool = False
+    """Leave out rows that cannot be used, in place of refusing the file."""
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """The share of the prompts that is held out where there is no held-out file."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """How many rows to read of each file, at most."""
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    """Which prompts are held out where there is no held-out file."""
+
+    def open(self) -> Problems:
+        """Reads the rows. Raises DataError with every fault."""
+        faults, (train, held) = Faults(), self.sides()
+        sides = [dict(self._rows(path, faults)) for path in filter(None, (train, held))]
+        if not self.skip:
+            faults.check()
+        if not all(sides):
+            raise DataError(f"preference rows in {self.path}", "none that can be used", "see klimb data inspect")
+        first, second = sides if len(sides) == 2 else self._split(sides[0])
+        asked = {key_of(one) for one in second.values()}
+        first = {name: one for name, one in first.items() if key_of(one) not in asked}
+        given = {name: one.replies for side in (first, second) for name, one in side.items()}
+        return Problems(self._prompts(first), self._prompts(second), given=given)
+
+    def sides(self) -> tuple[Path, Path | None]:
+        """The training file, and the held-out one where there is one."""
+        return self.path, self.held_out
+
+    def _rows(self, path: Path, faults: Faults) -> Iterator[tuple[str, Answered]]:
+        columns = Columns(self.prompt, self.chosen, self.rejected, self.completion, self.label, self.scores)
+        for count, (number, row) in enumerate(table(path, faults)):
+            if self.limit is not None and count >= self.limit:
+                break
+            try:
+                yield f"{path.name.partition('.')[0]}:{number}", FORMS[self.rows](row, columns)
+            except Unfit as error:
+                faults.add(f"{path}, row {number}", error.found, error.cure)
+
+    def _split(self, items: Mapping[str, Answered]) -> tuple[dict[str, Answered], dict[str, Answered]]:
+        keys = sorted({key_of(one) for one in items.values()}, key=lambda key: seed_of("split", self.seed, key))
+        if len(keys) < 2:
+            raise DataError(f"different prompts in {self.path}", "only one", "two or more, one of them to hold out")
+        out = set(keys[: min(len(keys) - 1, math.ceil(self.share * len(keys)))])
+        held = {name: one for name, one in items.items() if key_of(one) in out}
+        return {name: one for name, one in items.items() if name not in held}, held
+
+    def _prompts(self, items: Mapping[str, Answered]) -> tuple[Prompt, ...]:
+        return tuple(self.ask(name, one.question, None) for name, one in items.items())
+
+
+def table(path: Path, faults: Faults) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a JSON or Parquet file (by its name's ending) with their numbers from 1. Raises DataError."""
+    if path.suffix != ".parquet":
+        yield from rows_of(path, faults)
+        return
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        found = (str(error).splitlines() or [""])[0][:160]
+        raise DataError(f"rows of the Parquet file {path}", found, "give a whole Parquet file") from error
+    yield from enumerate(rows, 1)
+
+
+def key_of(one: Answered) -> str:
+    """The prompt as text, spaces made one: what train and held-out rows never have in common."""
+    turns = one.question if isinstance(one.question, tuple) else (Message("user", one.question),)
+    return "\x1f".join(f"{turn.role}:{' '.join(turn.content.split())}" for turn in turns)
+
+
+def identical(replies: tuple[Reply, ...]) -> bool:
+    """Whether the two answers of a pair are the same text."""
+    return len(replies) == 2 and replies[0].text == replies[1].text

@@ -1,0 +1,63 @@
+"""The reference's log-probs of given answers: computed the first time that an answer is met, then remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from klimb.batch import Batch, Outputs
+from klimb.types import Label
+
+if TYPE_CHECKING:
+    from klimb.policy.policy import Policy
+
+
+class Remembered:
+    """A frozen policy as the trainer sees it. Given answers are known by their key; samples are always computed.
+
+    What is remembered is part of every checkpoint: a continued run computes nothing again, and so in no other packing.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The log-prob of each token; the entropies are zero. New given answers are computed apart from the samples."""
+        logp = batch.tokens.new_zeros(len(batch.tokens), dtype=torch.float32)
+        keys = [-1] * batch.rows if batch.key is None else batch.key.tolist()
+        kinds = [0] * batch.rows if batch.label is None else batch.label.tolist()
+        given = [kind in (Label.CHOSEN, Label.REJECTED) for kind in kinds]
+        new = [row for row, key in enumerate(keys) if given[row] and key not in self._known]
+        for rows in (new, [row for row in range(batch.rows) if not given[row]]):
+            if rows:
+                self._compute(batch, rows, logp)
+        for row in new:
+            self._known[keys[row]] = logp[batch.row == row]
+        for row, key in enumerate(keys):
+            if given[row]:
+                logp[batch.row == row] = self._known[key]
+        return Outputs(logp, torch.zeros_like(logp))
+
+    def numbers(self) -> Mapping[str, float]:
+        """Nothing that an objective reads."""
+        return {}
+
+    def observe(self, batch: Batch, divergence: float | None) -> dict[str, float]:
+        """Nothing: a frozen policy learns nothing of a step."""
+        return {}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What is remembered: log-probs by key."""
+        return {str(key): value for key, value in self._known.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remembers what was."""
+        self._known = {int(key): value for key, value in state.items()}
+
+    def _compute(self, batch: Batch, rows: list[int], into: Tensor) -> None:
+        chosen = torch.tensor(rows)
+        into[torch.isin(batch.row, chosen)] = self.policy(batch.take(chosen)).logp.to(into.dtype)
