@@ -1,0 +1,99 @@
+"""Preference recipes on the tiny model: what they learn, what HyPO keeps, and that a stopped run goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import klimb
+from klimb.recipe import Recipe
+from klimb.rundir import RunDir
+from tests.faults.runs import content
+
+SMALL: dict[str, Any] = {
+    "model": {"name": "tiny", "tiny": {"hidden": 32}},
+    "data": {"type": "echo-pairs", "train": 24},
+    "objective": {"type": "dpo"},
+    "source": {"type": "pairs", "prompts": 4},
+    "sampling": {"max_tokens": 3},
+    "optimizer": {"type": "adamw", "lr": 0.003},
+    "training": {"steps": 8, "micro_tokens": 64},
+    "evaluation": {"every": 4, "problems": 8},
+    "checkpoints": {"every": 4, "keep": 3},
+}
+MIXTURE = {"source": {"type": "mixture", "prompts": 4, "fresh": 2}}
+
+
+def run(path: Path, **changes: Any) -> klimb.RunResult:
+    return klimb.train(Recipe.model_validate(SMALL | changes), run=path)
+
+
+def weights(result: klimb.RunResult) -> bytes:
+    return (result.model / "model.safetensors").read_bytes()
+
+
+def test_hypo_without_a_weight_trains_to_the_bits_of_dpo(tmp_path: Path) -> None:
+    plain = run(tmp_path / "dpo")
+    free = run(tmp_path / "free", objective={"type": "hypo", "kl_weight": 0.0}, **MIXTURE)
+    held = run(tmp_path / "held", objective={"type": "hypo", "kl_weight": 0.5}, **MIXTURE)
+    assert weights(plain) == weights(free) != weights(held)
+    assert plain.before["eval/implicit_accuracy"] == 0.5 and plain.before["eval/kl"] == 0.0
+    assert plain.after["eval/pairs"] == 8
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    settings = {"objective": {"type": "hypo", "kl_weight": 0.1}, **MIXTURE}
+    whole = run(tmp_path / "whole", **settings)
+    run(tmp_path / "parts", **settings, training={"steps": 4, "micro_tokens": 64})
+    parts = run(tmp_path / "parts", **settings)
+    assert weights(whole) == weights(parts)
+    one, two = content(tmp_path / "whole"), content(tmp_path / "parts")
+    assert {k: v for k, v in one.items() if "rollouts" in k} == {k: v for k, v in two.items() if "rollouts" in k}
+
+
+@pytest.mark.parametrize(
+    ("objective", "source"),
+    [
+        ({"type": "kto"}, {"type": "labelled", "prompts": 4}),
+        ({"type": "sft"}, {"type": "answers", "prompts": 4}),
+        ({"type": "simpo"}, {"type": "pairs", "prompts": 4, "epochs": 2, "minibatches": 2}),
+    ],
+)
+def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[str, Any], tmp_path: Path) -> None:
+    result = run(tmp_path, objective=objective, source=source, training={"steps": 2, "micro_tokens": 64})
+    assert result.step == 2 and result.after["eval/kl"] > 0
+    assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"source": {"type": "online"}}, "dpo reads pairs"),
+        ({"objective": {"type": "grpo"}}, "grpo reads groups"),
+        ({"objective": {"type": "hypo"}}, "hypo reads pairs, samples"),
+        ({"sampling": {"temperature": 0.7}}, "another temperature than 1"),
+        ({"data": {"type": "echo-digit"}}, "which has prompts only"),
+        ({"selector": {"type": "random"}}, "whole answers"),
+        ({"objective": {"type": "grpo"}, "source": {"type": "online"}}, "no rewards"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_with_its_cure(changes: dict[str, Any], found: str) -> None:
+    lines = [fault.line() for fault in Recipe.model_validate(SMALL | changes).faults()]
+    assert any(found in line for line in lines), lines
+
+
+@pytest.mark.slow
+def test_hypo_learns_what_dpo_learns_and_stays_near_its_start(root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    ends = {}
+    for name in ("tiny-dpo", "tiny-hypo"):
+        started = time.process_time()
+        result = klimb.train(klimb.load_recipe(root / f"recipes/{name}.yaml"), run=tmp_path / name)
+        assert time.process_time() - started < 40
+        assert result.before["eval/implicit_accuracy"] == 0.5 and result.after["eval/implicit_accuracy"] > 0.9
+        ends[name] = result.after
+    assert ends["tiny-hypo"]["eval/kl_high"] < ends["tiny-dpo"]["eval/kl_low"] / 3

@@ -1,0 +1,101 @@
+"""Sources of given answers: whose turn it is, what is cut, and what the policy draws beside them."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from klimb.batch import Batch
+from klimb.errors import DataError
+from klimb.generation.base import Sampling
+from klimb.sources.answers import Answers
+from klimb.sources.base import Source, Supplies
+from klimb.sources.labelled import Labelled
+from klimb.sources.mixture import Mixture
+from klimb.sources.pairs import Pairs
+from klimb.types import Finish, Group, Label, Prompt, Reply
+from tests.sources.test_online import Parrot
+
+GOOD, BAD = Reply("yes", True, 2.0), Reply("never", False)
+
+
+def encode(text: str) -> tuple[int, ...]:
+    return (*map(ord, text), 2)
+
+
+def supplies(replies: tuple[Reply, ...] = (GOOD, BAD), count: int = 5) -> Supplies:
+    prompts = [Prompt(f"p{index}", text="", tokens=(1, 10, 11, 12 + index)) for index in range(count)]
+    given = {prompt.id: replies for prompt in prompts}
+    stage = lambda _: nullcontext()  # noqa: E731
+    return Supplies(prompts, Parrot(), Sampling(), lambda *_: [], {}, lambda: "v", 7, stage, given=given, encode=encode)
+
+
+def groups(source: Source, step: int = 1, replies: tuple[Reply, ...] = (GOOD, BAD)) -> list[Group]:
+    opened = source.open(supplies(replies))
+    assert opened.metrics() == {}
+    return opened.groups(step)
+
+
+def test_a_pair_is_two_rows_of_one_prompt_with_eos_and_known_scores() -> None:
+    found = groups(Pairs(prompts=3))
+    assert [[row.label for row in group.rollouts] for group in found] == [[Label.CHOSEN, Label.REJECTED]] * 3
+    batch = Batch.of(found)
+    assert batch.label is not None and batch.label.tolist() == [1, -1] * 3 and bool(batch.learn.all())
+    assert batch.tokens[:4].tolist() == [*map(ord, "yes"), 2] and batch.scored.tolist() == [True, False] * 3
+    assert len({row.seed for group in found for row in group.rollouts}) == 6
+
+
+def test_each_pass_visits_every_row_once_and_a_key_stays_the_same() -> None:
+    seen = [group.prompt.id for step in range(1, 6) for group in groups(Pairs(prompts=2), step)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [f"p{index}" for index in range(5)]
+    keys = {
+        (g.prompt.id, row.k): row.seed
+        for step in range(1, 4)
+        for g in groups(Pairs(prompts=2), step)
+        for row in g.rollouts
+    }
+    again = {
+        (g.prompt.id, row.k): row.seed
+        for step in range(4, 6)
+        for g in groups(Pairs(prompts=2), step)
+        for row in g.rollouts
+    }
+    assert all(keys[name] == again[name] for name in keys.keys() & again.keys())
+
+
+def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_end_and_eos() -> None:
+    (group, *_) = groups(Pairs(prompts=1, prompt_tokens=2, answer_tokens=4))
+    assert group.prompt.tokens[0] == 1 and len(group.prompt.tokens) == 2
+    whole, cut = (row.completion for row in group.rollouts)
+    assert whole.tokens[-1] == 2 and whole.finish is Finish.EOS
+    assert cut.tokens == tuple(map(ord, "neve")) and cut.finish is Finish.LENGTH
+    assert len(groups(Pairs(prompts=1, prompt_tokens=1))[0].prompt.tokens) == 1
+
+
+def test_a_mixture_adds_samples_that_nothing_scored() -> None:
+    found = groups(Mixture(prompts=2, fresh=3))
+    assert [len(group.rollouts) for group in found] == [2, 2, 3, 3]
+    batch = Batch.of(found)
+    assert batch.label is not None and batch.label.tolist() == [1, -1, 1, -1, 2, 2, 2, 2, 2, 2]
+    assert bool(batch.learn.all()) and Mixture(fresh=3).completions == 3
+    assert [group.prompt.id for group in found[:2]] == [group.prompt.id for group in found[2:]]
+    assert len({row.seed for group in found for row in group.rollouts}) == 10
+
+
+def test_labelled_rows_stand_once_more_after_another_prompt() -> None:
+    found = groups(Labelled(prompts=2))
+    labels = [[row.label for row in group.rollouts] for group in found]
+    assert labels == [[Label.CHOSEN, Label.REJECTED]] * 2 + [[Label.MISMATCHED]] * 2
+    assert [group.prompt.id for group in found[2:]] == [found[1].prompt.id, found[0].prompt.id]
+
+
+def test_only_good_answers_are_imitated() -> None:
+    found = groups(Answers(prompts=2))
+    assert [row.completion.text for group in found for row in group.rollouts] == ["yes", "yes"]
+    assert Answers().completions == 1
+
+
+def test_data_without_pairs_are_refused() -> None:
+    with pytest.raises(DataError, match=r"source\.type=labelled"):
+        groups(Pairs(), replies=(GOOD,))
