@@ -205,9 +205,17 @@ def inspect(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all of it as JSON.")
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar."),
+    ] = None,
 ) -> None:
-    """Say what logs hold, and whether they are enough to learn from, and with which objectives."""
-    from klimb.cli import logging
+    """Say what logs or preference rows hold, and whether they are enough to learn from."""
+    from klimb.cli import logging, preferring
+
+    if form is not None:
+        preferring.inspect(logs, form, policy, as_json=as_json)
+        return
 
     logging.inspect(logs, logging.Wanted(policy, rows, success), as_json=as_json, html=html)
 

@@ -28,13 +28,22 @@ class Faults:
         if len(self._shown) < SHOWN:
             self._shown.append((where, found, cure))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def lines(self) -> list[str]:
+        """The first ones, each with its cure."""
+        return [f"{where}: {found} (try: {cure})" for where, found, cure in self._shown]
+
     def check(self) -> None:
         """Raises DataError if there were any."""
         if not self._count:
             return
         if self._count == 1:
             raise DataError(*self._shown[0])
-        lines = [f"{where}: {found} (try: {cure})" for where, found, cure in self._shown]
+        lines = self.lines()
         if (more := self._count - len(lines)) > 0:
             lines.append(f"and {more} more")
         found = f"{self._count} faults:\n  " + "\n  ".join(lines)

@@ -55,7 +55,7 @@ class Preferences(Data):
     def open(self) -> Problems:
         """Reads the rows. Raises DataError with every fault."""
         faults, (train, held) = Faults(), self.sides()
-        sides = [dict(self._rows(path, faults)) for path in filter(None, (train, held))]
+        sides = [dict(self.read(path, faults)) for path in filter(None, (train, held))]
         if not self.skip:
             faults.check()
         if not all(sides):
@@ -70,7 +70,8 @@ class Preferences(Data):
         """The training file, and the held-out one where there is one."""
         return self.path, self.held_out
 
-    def _rows(self, path: Path, faults: Faults) -> Iterator[tuple[str, Answered]]:
+    def read(self, path: Path, faults: Faults) -> Iterator[tuple[str, Answered]]:
+        """The rows of a file that can be used, by name; the others are added to the faults."""
         columns = Columns(self.prompt, self.chosen, self.rejected, self.completion, self.label, self.scores)
         for count, (number, row) in enumerate(table(path, faults)):
             if self.limit is not None and count >= self.limit:

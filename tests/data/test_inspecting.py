@@ -1,0 +1,63 @@
+"""What is said of preference rows before training: counted by hand, and the two lines that a model must beat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from klimb.cli import preferring
+from klimb.data.base import Problems
+from klimb.data.inspecting import inspect
+from klimb.errors import SettingsError
+from klimb.types import Message, Prompt, Reply
+
+
+def pair(number: int, asked: str, chosen: str, rejected: str) -> tuple[Prompt, tuple[Reply, ...]]:
+    replies = (Reply(chosen, True), Reply(rejected, False))
+    return Prompt(f"p{number}", messages=(Message("user", asked),)), replies
+
+
+def test_what_a_file_holds_is_counted() -> None:
+    rows = [
+        pair(0, "a", "one two three", "one"),
+        pair(1, "a", "one two three", "one"),
+        pair(2, "b", "same", "same"),
+        pair(3, "c", "", "long enough"),
+        pair(4, "a", "x", "y"),
+    ]
+    prompts = [prompt for prompt, _ in rows]
+    found = inspect(Problems(prompts[:4], prompts[4:], given={prompt.id: both for prompt, both in rows}))
+    assert (found.train, found.held_out, found.prompts, found.pairs) == (4, 1, 3, 5)
+    assert (found.duplicates, found.identical, found.empty, found.leaked) == (1, 1, 1, 1)
+    assert found.longer_wins == (1 + 1 + 0.5 + 0 + 0.5) / 5 and found.chosen == (1, 3)
+    assert any("1 held-out prompts are also trained on" in line for line in found.lines())
+
+
+def test_the_word_model_learns_a_word_and_nothing_from_noise() -> None:
+    told = [pair(n, f"q{n}", f"good w{n}", f"bad w{n + 1}") for n in range(60)]
+    noise = [pair(n, f"q{n}", f"a{n}", f"b{n}") for n in range(60)]
+    opened = [Problems([p for p, _ in rows], [], given={p.id: both for p, both in rows}) for rows in (told, noise)]
+    shares = [inspect(one).words_win for one in opened]
+    assert shares == [1.0, 0.5]
+
+
+def test_labelled_answers_have_no_pairs_to_win() -> None:
+    prompt = Prompt("p", text="q")
+    found = inspect(Problems([prompt], [], given={"p": (Reply("only", True),)}), len)
+    assert found.longer_wins is None and found.unit == "tokens" and found.rejected == (0, 0)
+    assert "no pairs" in found.lines()[3]
+
+
+def test_the_command_says_it_and_names_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"p{n}", "chosen": "yes it is", "rejected": "no"} for n in range(10)] + [{"prompt": "alone"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    preferring.inspect(path, "pairs", "tiny", as_json=tmp_path / "out.json")
+    shown = capsys.readouterr().out
+    assert "longer wins 100.0 %" in shown and "unusable    1 rows" in shown and "row 11" in shown
+    saved = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert saved["unusable"] == 1 and saved["pairs"] == 10 and saved["chosen"] == [10, 10]
+    with pytest.raises(SettingsError):
+        preferring.inspect(path, "triples", None)
