@@ -87,7 +87,7 @@ CASES = {
     "a list of wrong things": Case("sampling.stop=[1]", holds=("sampling.stop.0 must be text", "in quotes")),
     "a pair of three": Case("optimizer.betas=[0.1,0.2,0.3]", holds=("optimizer.betas must be a list",)),
     "a pair of one": Case("optimizer.betas=[0.1]", holds=("optimizer.betas.1 must be given",)),
-    "no rewards": Case("rewards=[]", holds=("rewards must be a list", "found: []")),
+    "no rewards": Case("rewards=[]", holds=("found: no rewards", "at least one in rewards")),
     "a reward without a type": Case(
         text=swapped("- {type: exact}", "- {weight: 2}"), holds=("rewards.0.type must be given", "exact", "line 4")
     ),

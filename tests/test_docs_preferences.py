@@ -9,8 +9,10 @@ import pytest
 
 from klimb.data.replies import FORMS
 from klimb.objectives import AnyPreference
+from tests import test_docs
 from tests.test_docs import blocks, command
-from tests.test_docs import folder as folder
+
+folder = test_docs.folder
 
 
 def test_every_block_of_the_page_on_preferences_runs(

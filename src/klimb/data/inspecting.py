@@ -49,9 +49,9 @@ class Found:
             for name, (middle, most) in (("prompt", self.prompt), ("chosen", self.chosen), ("rejected", self.rejected))
         )
         faults = f"{self.duplicates:,} repeated rows, {self.identical:,} pairs of equal answers, {self.empty:,} empty"
+        sides = f"{self.train:,} to learn from and {self.held_out:,} held out"
         return [
-            f"rows        {self.train:,} to learn from and {self.held_out:,} held out, {self.prompts:,} prompts, "
-            f"{self.pairs:,} pairs",
+            f"rows        {sides}, {self.prompts:,} prompts, {self.pairs:,} pairs",
             f"faults      {faults}; {self.leaked:,} held-out prompts are also trained on",
             f"{self.unit:<12}{lengths} at the median",
             f"longer wins {_percent(self.longer_wins)} of the pairs (equal lengths count as a half)",

@@ -93,6 +93,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("selection/clip_share_all", "share", "policy/clip_share with the dropped tokens of the rows that ran"),
     Metric("selection/<name>", "share", "what the token selector did"),
     # preferences
+    Metric("policy/nll", "nats/token", "negative log-probability of the given answers", "down"),
     Metric(
         "preference/accuracy", "share", "trained pairs (or labelled answers) on the right side; a tie is half", "up"
     ),
