@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
@@ -17,6 +18,7 @@ from klimb.tracking.watching import Watcher
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.training.loop import Crew, Evaluate
+    from klimb.training.state import SaveModel
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
     from klimb.types import Group
@@ -53,7 +55,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         experience=recipe.source.open(_supplies(session, version, watch.stage)),
         sampler=session.sampler,
         evaluate=at_average(optimizer, _examiner(session, version, rundir, learner), examined),
-        save_model=policy.save,
+        save_model=_saving(recipe, policy),
         schedule=recipe.optimizer,
         checkpoints=recipe.checkpoints,
         due=recipe.evaluation.due,
@@ -124,13 +126,26 @@ def _reference(recipe: Recipe) -> Policy:
     return policy
 
 
+def _saving(recipe: Recipe, policy: Policy) -> SaveModel:
+    """How the model is saved: with its value head in it where that is what was trained."""
+    if recipe.source.scores or not recipe.objective.critic:
+        return policy.save
+    from klimb.policy import reward_head
+
+    return partial(reward_head.save, policy)
+
+
 def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learner) -> Evaluate:
     """What measures the policy after a step: answers that can be checked, or held-out preferences."""
     if session.recipe.source.scores:
         return Examiner(session, version, rundir)
     from klimb.evaluation.preferences import PreferenceExam
+    from klimb.evaluation.reward_model import RewardExam
     from klimb.training.remembered import Remembered
 
+    if session.recipe.objective.critic:
+        given, tokens = session.problems.given, session.recipe.training.micro_tokens
+        return RewardExam(session.held_out, given, session.policy, tokens)
     return PreferenceExam(
         session.held_out,
         session.problems.given,

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
 
 import klimb
+from klimb.batch import Batch
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir
+from klimb.types import Completion, Finish, Group, Prompt, Rollout
 from tests.faults.runs import content
 
 SMALL: dict[str, Any] = {
@@ -69,6 +75,27 @@ def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[st
     assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
 
 
+def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(tmp_path: Path) -> None:
+    settings = {"objective": {"type": "bradley_terry"}}
+    result = run(tmp_path / "whole", **settings)
+    run(tmp_path / "parts", **settings, training={"steps": 4, "micro_tokens": 64})
+    assert weights(run(tmp_path / "parts", **settings)) == weights(result)
+    assert result.before["eval/reward_accuracy"] == 0.5 and result.after["eval/reward_std"] > 0
+    loaded: Any = AutoModelForSequenceClassification.from_pretrained(result.model)
+    policy = load(PolicySettings(name=str(result.model)))
+    kept = load_file(result.model.parent / "critic.safetensors")
+    policy.add_critic().restore(kept)
+    text, asked = (policy.reply("7"), policy.reply("no")), (1, 70, 71)
+    rows = tuple(Rollout(Completion(one, (), "", Finish.EOS), k, k) for k, one in enumerate(text))
+    batch = Batch.of([Group(Prompt("p", tokens=asked), rows)])
+    with torch.no_grad():
+        ours = policy(batch).value
+        theirs = [float(loaded(torch.tensor([[*asked, *one[:-1]]])).logits) for one in text]
+    assert ours is not None
+    found = ours[batch.lengths.cumsum(0) - 1].tolist()
+    assert found == pytest.approx([one + loaded.config.reward_bias for one in theirs], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
@@ -97,3 +124,9 @@ def test_hypo_learns_what_dpo_learns_and_stays_near_its_start(root: Path, tmp_pa
         assert result.before["eval/implicit_accuracy"] == 0.5 and result.after["eval/implicit_accuracy"] > 0.9
         ends[name] = result.after
     assert ends["tiny-hypo"]["eval/kl_high"] < ends["tiny-dpo"]["eval/kl_low"] / 3
+
+
+@pytest.mark.slow
+def test_the_tiny_reward_model_tells_held_out_pairs_apart(root: Path, tmp_path: Path) -> None:
+    result = klimb.train(klimb.load_recipe(root / "recipes/tiny-reward-model.yaml"), run=tmp_path)
+    assert result.before["eval/reward_accuracy"] == 0.5 and result.after["eval/reward_low"] > 0.85

@@ -18,6 +18,7 @@ from klimb.objectives import (
     ORPO,
     SFT,
     AnyPreference,
+    BradleyTerry,
     DPONorm,
     Hinge,
     HyPO,
@@ -69,7 +70,7 @@ def ready(objective: Objective, whole: Batch) -> Batch:
 def update(objective: Objective, part: Batch, logp: Tensor) -> tuple[float, dict[str, float], Tensor]:
     terms = objective.loss(outputs(logp), part)
     (gradient,) = torch.autograd.grad(terms.loss, logp)
-    return float(terms.loss), {name: float(value) for name, value in terms.metrics.items()}, gradient
+    return float(terms.loss.detach()), {name: float(value) for name, value in terms.metrics.items()}, gradient
 
 
 MIXED = batch((C, R), (C, R), (FRESH, FRESH, FRESH), (C, R), (FRESH, FRESH))
@@ -189,8 +190,26 @@ def test_a_batch_without_pairs_is_refused() -> None:
 
 
 def test_every_preference_objective_is_settings_and_back() -> None:
-    for objective in (*PAIRED, KTO(), SFT()):
+    for objective in (*PAIRED, KTO(), SFT(), BradleyTerry()):
         again: Objective = TypeAdapter(AnyPreference).validate_json(objective.model_dump_json())
         assert again == objective
         assert again.needs and (again.refers or not isinstance(again, DPO))
     assert HyPO().minimum_group == 2 and KTO().reads_old and KTO().needs == {"labels"}
+
+
+@pytest.mark.parametrize(("margin", "known"), [(0.0, True), (0.5, True), (0.5, False)])
+def test_a_reward_model_reads_the_last_token_of_each_answer(margin: float, known: bool) -> None:
+    objective = BradleyTerry(margin=margin, centring=0.25)
+    whole = batch((C, R), (C, R), seed=5).replace(reward=torch.tensor([3.0, 1.0, 2.0, 2.0], dtype=torch.float64))
+    whole = ready(objective, whole.replace(scored=torch.full((4,), known)))
+    value = torch.randn(len(whole.row), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    value = value.requires_grad_()
+    found = objective.loss(outputs(torch.zeros_like(value), value), whole)
+    last = [int(torch.nonzero(whole.row == row)[-1]) for row in range(4)]
+    r = value.detach()[last]
+    gap = r[[0, 2]] - r[[1, 3]] - (margin * torch.tensor([2.0, 0.0]) if known else 0.0)
+    wanted = -torch.nn.functional.logsigmoid(gap) + 0.25 * (r[[0, 2]] + r[[1, 3]]).square()
+    assert float(found.loss.detach()) == pytest.approx(float(wanted.mean()))
+    (gradient,) = torch.autograd.grad(found.loss, value)
+    assert torch.nonzero(gradient).flatten().tolist() == last
+    assert objective.critic and not objective.refers

@@ -43,6 +43,7 @@ def summary(result: RunResult) -> str:
         lines += ["", f"{'held out':<12}{'before':>24}{'after':>24}"]
         lines += _row("accuracy", result, "eval/accuracy", ("eval/low", "eval/high"))
         lines += _row("preferred", result, "eval/implicit_accuracy", ("eval/implicit_low", "eval/implicit_high"))
+        lines += _row("preferred", result, "eval/reward_accuracy", ("eval/reward_low", "eval/reward_high"))
         lines += _kl(result)
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)

@@ -58,7 +58,7 @@ class PreferenceExam:
 
         Before training every pair is a tie, and the share is a half. Empty where there are no pairs.
         """
-        groups = [group for prompt in self.prompts if (group := _pair(prompt, self.given, self.policy))]
+        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy))]
         if not groups:
             return {}
         gaps = [value for part in _batch(groups).split(self.tokens) for value in self._gaps(part)]
@@ -94,7 +94,8 @@ class PreferenceExam:
         return rows
 
 
-def _pair(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model) -> Group | None:
+def paired(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model) -> Group | None:
+    """The pair of a prompt as labelled rows; None where the data give no pair."""
     replies = given.get(prompt.id, ())
     if [reply.chosen for reply in replies] != [True, False]:
         return None

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from klimb.objectives.base import Objective
+from klimb.objectives.bradley_terry import BradleyTerry
 from klimb.objectives.cdpo import CDPO
 from klimb.objectives.cispo import CISPO
 from klimb.objectives.custom import Custom
@@ -50,7 +51,7 @@ AnyObjective = Annotated[
 ]
 
 AnyPreference = Annotated[
-    SFT | DPO | CDPO | RobustDPO | DPONorm | IPO | Hinge | SimPO | ORPO | KTO | HyPO,
+    SFT | DPO | CDPO | RobustDPO | DPONorm | IPO | Hinge | SimPO | ORPO | KTO | HyPO | BradleyTerry,
     Field(discriminator="type"),
 ]
 """Those that learn from given answers; what they climb is no reward, so they are proved by claims of their own."""
@@ -71,6 +72,7 @@ __all__ = [
     "SFT",
     "AnyObjective",
     "AnyPreference",
+    "BradleyTerry",
     "Custom",
     "DPONorm",
     "DrGRPO",
