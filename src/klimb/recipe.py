@@ -111,17 +111,17 @@ class Recipe(Settings):
         yield from validity.faults(self.situation)
         yield from self._reward_faults()
         yield from self._sampling_faults()
-        if not source.scores:
-            yield from self._given_faults()
-
-    def _given_faults(self) -> Iterator[KlimbError]:
-        """What does not go together with answers that the data give."""
-        if self.selector.type != "every":
+        if "groups" not in objective.needs and self.selector.type != "every":
             yield KlimbError(
                 f"learn from whole answers ({self.objective.type})",
                 f"selector.type={self.selector.type}, which leaves tokens out",
                 "selector.type=every",
             )
+        if not source.scores:
+            yield from self._given_faults()
+
+    def _given_faults(self) -> Iterator[KlimbError]:
+        """What does not go together with answers that the data give."""
         if self.sampling.temperature != 1.0 or self.sampling.transform.truncates or self.sampling.forking:
             yield KlimbError(
                 f"learn from given answers by {self.objective.type}",

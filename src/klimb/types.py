@@ -30,6 +30,8 @@ class Label(IntEnum):
     """Drawn by the policy for a divergence alone."""
     MISMATCHED = 3
     """The answer to another prompt, put here to measure a reference point (KTO)."""
+    PASSED = 4
+    """Sampled and in no pair: it teaches nothing."""
 
 
 class Outcome(StrEnum):

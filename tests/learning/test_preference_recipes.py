@@ -103,6 +103,7 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
         ({"objective": {"type": "grpo"}}, "grpo reads groups"),
         ({"objective": {"type": "hypo"}}, "hypo reads pairs, samples"),
         ({"sampling": {"temperature": 0.7}}, "another temperature than 1"),
+        ({"selector": {"type": "random"}, "source": {"type": "online_pairs"}}, "whole answers"),
         ({"data": {"type": "echo-digit"}}, "which has prompts only"),
         ({"selector": {"type": "random"}}, "whole answers"),
         ({"objective": {"type": "grpo"}, "source": {"type": "online"}}, "no rewards"),
@@ -130,3 +131,9 @@ def test_hypo_learns_what_dpo_learns_and_stays_near_its_start(root: Path, tmp_pa
 def test_the_tiny_reward_model_tells_held_out_pairs_apart(root: Path, tmp_path: Path) -> None:
     result = klimb.train(klimb.load_recipe(root / "recipes/tiny-reward-model.yaml"), run=tmp_path)
     assert result.before["eval/reward_accuracy"] == 0.5 and result.after["eval/reward_low"] > 0.85
+
+
+@pytest.mark.slow
+def test_online_dpo_learns_from_pairs_of_its_own_samples(root: Path, tmp_path: Path) -> None:
+    result = klimb.train(klimb.load_recipe(root / "recipes/tiny-online-dpo.yaml"), run=tmp_path)
+    assert result.before["eval/accuracy"] < 0.1 and result.after["eval/accuracy"] > 0.9

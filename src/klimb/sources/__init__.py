@@ -10,6 +10,7 @@ from klimb.sources.answers import Answers
 from klimb.sources.labelled import Labelled
 from klimb.sources.mixture import Mixture
 from klimb.sources.online import Online
+from klimb.sources.online_pairs import OnlinePairs
 from klimb.sources.pairs import Pairs
 
-AnySource = Annotated[Online | Pairs | Mixture | Labelled | Answers, Field(discriminator="type")]
+AnySource = Annotated[Online | OnlinePairs | Pairs | Mixture | Labelled | Answers, Field(discriminator="type")]

@@ -102,6 +102,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("preference/rejected", "nats", "log(pi/ref) of the rejected answers; log pi without a reference"),
     Metric("preference/logp_chosen", "nats", "log pi of the chosen answers; it may fall while the gap grows"),
     Metric("preference/logp_rejected", "nats", "log pi of the rejected answers"),
+    Metric("preference/paired", "share", "sampled prompts whose answers gave a pair; the others are ties"),
     Metric("preference/point", "nats", "KTO's reference point z0"),
     Metric("preference/<name>", "none", "a further measure of the preferences that are trained on"),
     # optimizer
