@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from klimb.config import Settings, load
 from klimb.data import AnyData
@@ -64,6 +64,12 @@ class Recipe(Settings):
     """Every random draw depends on this and on names and numbers, never on timing."""
     run: Path | None = None
     """The run directory; by default `runs/<name of the recipe>`."""
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _online(cls, value: Any) -> Any:
+        """A source without a type is an online one."""
+        return {"type": "online", **value} if isinstance(value, dict) else value
 
     def faults(self) -> list[KlimbError]:
         """What does not fit together, each with its cure."""

@@ -114,6 +114,13 @@ def test_what_does_not_fit_together_is_said_with_its_cure(changes: dict[str, Any
     assert any(found in line for line in lines), lines
 
 
+def test_a_source_without_a_type_is_an_online_one() -> None:
+    settings = SMALL | {"data": {"type": "echo-digit"}, "objective": {"type": "grpo"}, "rewards": [{"type": "exact"}]}
+    recipe = Recipe.model_validate(settings | {"source": {"prompts": 3, "completions": 5}})
+    assert (recipe.source.type, recipe.source.prompts, recipe.source.completions) == ("online", 3, 5)
+    assert recipe.faults() == []
+
+
 @pytest.mark.slow
 def test_hypo_learns_what_dpo_learns_and_stays_near_its_start(root: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
