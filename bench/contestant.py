@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class Contestant:
             )
         self.steps: list[Step] = []
         self.listen()
+        self.rest()
 
     def listen(self) -> Step:
         """The next line that the child sends. Stops the benchmark where the child died."""
@@ -65,12 +67,18 @@ class Contestant:
     def step(self, keep: bool) -> Step:
         """Lets the child do one step, alone on the machine; a warm-up step is not kept."""
         assert self.process.stdin is not None
+        os.kill(self.process.pid, signal.SIGCONT)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         answer = self.listen()
+        self.rest()
         if keep:
             self.steps.append(answer)
         return answer
+
+    def rest(self) -> None:
+        """Halts the child, so that no thread of its own (a progress bar's, a pool's) takes time from the other side."""
+        os.kill(self.process.pid, signal.SIGSTOP)
 
     def __enter__(self) -> Self:
         return self
