@@ -15,7 +15,7 @@ from klimb.types import Finish, Group
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
 )  # fmt: skip
-PER_ROW = ("group", "reward", "scored", "truncated", "key", "label")
+PER_ROW = ("group", "reward", "scored", "truncated", "key", "label", "age")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Batch:
     `carried` holds numbers that the objective wants carried from step to step, by name.
     `whole` is the weight before a selector narrowed the tokens, None where none did. `key[r]` names a row for ever (its
     draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead. `label[r]`
-    is a `types.Label`: what a row is that learns without a reward; None where none has one.
+    is a `types.Label`: what a row is that learns without a reward; None where none has one. `age[r]`: how many versions
+    of the policy ago a row was drawn that is learned from again, -1 where it is fresh; None where all are.
     """
 
     tokens: TokenIds
@@ -73,6 +74,7 @@ class Batch:
     whole: PerToken | None = None
     key: RowGroups | None = None
     label: RowGroups | None = None
+    age: RowGroups | None = None
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:
@@ -83,6 +85,7 @@ class Batch:
         scored = torch.tensor([rollout.reward is not None for _, rollout in rows], dtype=torch.bool)
         label = torch.tensor([int(rollout.label) for _, rollout in rows], dtype=torch.int64)
         row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        age = [groups[index].age for index, _ in rows]
         return cls(
             tokens=_flat([completion.tokens for completion in done], torch.int64),
             row=row,
@@ -97,6 +100,7 @@ class Batch:
             entropy=_complete([completion.entropies for completion in done], lengths),
             key=torch.tensor([rollout.seed for _, rollout in rows], dtype=torch.int64),
             label=label if bool(label.any()) else None,
+            age=None if set(age) <= {None} else torch.tensor([-1 if one is None else one for one in age]),
         )
 
     @property

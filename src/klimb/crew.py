@@ -12,6 +12,7 @@ from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir
 from klimb.session import Session
 from klimb.sources.base import Supplies, Timer
+from klimb.sources.buffer import Replays
 from klimb.tracking.hub import Tracking
 from klimb.tracking.watching import Watcher
 
@@ -49,10 +50,12 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         session.own.refresh()
 
     learner = _learner(session, optimizer)
+    experience = recipe.source.open(_supplies(session, version, watch.stage))
+    kept = getattr(experience, "keeper", None)
     return Crew(
         rundir=rundir,
         learner=learner,
-        experience=recipe.source.open(_supplies(session, version, watch.stage)),
+        experience=experience,
         sampler=session.sampler,
         evaluate=at_average(optimizer, _examiner(session, version, rundir, learner), examined),
         save_model=_saving(recipe, policy),
@@ -64,7 +67,11 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages,
-        keepers={**learner.carriers, **({} if policy.critic is None else {"critic": policy.critic})},
+        keepers={
+            **learner.carriers,
+            **({} if policy.critic is None else {"critic": policy.critic}),
+            **({} if kept is None else {"buffer": kept}),
+        },
         alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
 
@@ -93,8 +100,10 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
         recipe.training,
         reference=remembered or reference,
         passes=Passes(recipe.source.epochs, recipe.source.minibatches),
-        comparable=recipe.sampling.transform.comparable,
+        comparable=recipe.source.replays or recipe.sampling.transform.comparable,
         carriers=carriers,
+        temperature=recipe.sampling.temperature if recipe.source.replays else None,
+        behaviour=isinstance(recipe.source, Replays) and recipe.source.old == "behaviour",
     )
 
 
@@ -113,6 +122,9 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Sup
         template=session.policy.template(),
         given=session.problems.given,
         encode=session.policy.reply,
+        vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
+        context=session.policy.context,
+        demands=recipe.demands,
     )
 
 

@@ -21,6 +21,8 @@ from klimb.rewards import AnyReward
 from klimb.selection import AnySelector
 from klimb.selection.every import Every
 from klimb.sources import AnySource
+from klimb.sources.base import Demands
+from klimb.sources.buffer import Replays
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
 from klimb.tracking.alerts import AnyAlert
@@ -79,11 +81,19 @@ class Recipe(Settings):
     def situation(self) -> validity.Situation:
         """What decides whether the objective's gradient is the one it is meant to have."""
         updates, transform = self.source.epochs * self.source.minibatches, self.sampling.transform
+        if self.source.replays:
+            updates = max(updates, 2)  # off-policy from the first update on
         bent = transform.truncates or transform.forking is not None
         inner: Objective = self.objective
         if isinstance(inner, Custom):
             inner = inner.inner.model_copy(update={"allow_bias": inner.allow_bias or inner.inner.allow_bias})
         return validity.Situation(inner, updates, bent, self.sampling.max_tokens)
+
+    @property
+    def demands(self) -> Demands:
+        """What the objective asks of answers that another policy drew."""
+        objective = self.objective
+        return Demands(objective.type, "answers" not in objective.needs, objective.minimum_group)
 
     def files(self) -> list[Path]:
         """The user's own Python files that this recipe runs: part of what a run is, like its data."""
@@ -116,7 +126,11 @@ class Recipe(Settings):
             )
         yield from validity.faults(self.situation)
         yield from self._reward_faults()
-        yield from self._sampling_faults()
+        if isinstance(source, Replays):
+            corrected = not isinstance(self.training.correction, NoCorrection)
+            yield from source.conflicts(corrected, self.sampling)
+        if source.sampled(1) != 0 or source.type == "hybrid":
+            yield from self._sampling_faults()
         if "groups" not in objective.needs and self.selector.type != "every":
             yield KlimbError(
                 f"learn from whole answers ({self.objective.type})",

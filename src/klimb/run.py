@@ -13,7 +13,7 @@ from klimb.errors import KlimbError, ModelError
 from klimb.evaluation.accuracy import correct_source
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, step_of
-from klimb.session import Session, opened, problems_of
+from klimb.session import Session, check_logs, opened, problems_of
 from klimb.start import Beginning, beginning
 from klimb.tracking.hub import Tracking
 from klimb.tracking.report import write_report
@@ -44,9 +44,10 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
     if recipe.source.scores:
         correct_source(recipe.evaluation.correct, sources_of(recipe))
     problems = problems_of(recipe)
+    check_logs(recipe)
     path = Path(run or recipe.run or "runs/run")
     with ExitStack() as stack:
-        begun = stack.enter_context(beginning(recipe, path, problems.fingerprint(), fork))
+        begun = stack.enter_context(beginning(recipe, path, problems.fingerprint() + recipe.source.fingerprint(), fork))
         if _finished(begun, recipe):
             if not begun.rundir.report_file.exists():
                 write_report(begun.rundir)
@@ -103,6 +104,8 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)
     crew = open_crew(session, begun.rundir, log, optimizer)
+    if describe := getattr(crew.experience, "describe", None):
+        log.event("source", how=describe())
     if begun.start is not None:
         progress = replace(state.restore(begun.start, optimizer, crew.keepers), fingerprint=progress.fingerprint)
         if progress.initial != initial:

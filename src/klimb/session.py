@@ -14,6 +14,8 @@ from klimb.generation.local import Local
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import open_all
 from klimb.sources.base import ScoreAll
+from klimb.sources.hybrid import Hybrid
+from klimb.sources.replayed import Replayed
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -54,6 +56,14 @@ def problems_of(recipe: Recipe) -> Problems:
     if not len(problems.train):
         raise DataError("train on at least one prompt", "the training split is empty", "check data and its split")
     return problems
+
+
+def check_logs(recipe: Recipe) -> str:
+    """What the logs give that a recipe learns from; empty where it reads none. Raises DataError where unfit."""
+    if not isinstance(recipe.source, Replayed | Hybrid):
+        return ""
+    log = recipe.source.read(recipe.demands, recipe.training.steps)
+    return log.describe() if log.groups else ""
 
 
 @contextmanager

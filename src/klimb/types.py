@@ -157,7 +157,8 @@ class Rollout:
 class Group:
     """The completions of one prompt, drawn by one version of the policy under one transform.
 
-    `template` is the hash of the chat template that the prompt was rendered with; empty = none, or not known.
+    `template` is the hash of the chat template that the prompt was rendered with; empty = none, or not known. `age`
+    says how many versions of the policy ago it was drawn, where it is learned from again; None = it is fresh.
     """
 
     prompt: Prompt
@@ -165,6 +166,7 @@ class Group:
     transform: Transform = field(default_factory=Transform)
     version: str = ""
     template: str = ""
+    age: int | None = None
 
     @property
     def degenerate(self) -> bool:

@@ -27,17 +27,18 @@ def test_a_file_of_version_1_is_read_as_it_was_written(root: Path) -> None:
     assert (second.prompt.text, second.rollouts[0].reward, second.transform) == ("3+3=", 1.0, Transform())
 
 
-@pytest.mark.parametrize("version", ["2.0", "2.9"])
+@pytest.mark.parametrize("version", ["2.0", "2.1", "2.9"])
 def test_this_version_and_a_later_minor_one_are_read_alike(root: Path, version: str) -> None:
     first, second = rollouts.read(root / f"tests/golden/rollouts-{version}.parquet")
     unlogged = Rollout(Completion((9,), (), "9", Finish.LENGTH), 1, -1, {"exact": Score.of(0.0)}, 0.0)
     assert first == Group(PROMPT, (ROLLOUT, unlogged), Transform(0.7, 0.9, 40), "0123456789abcdef", "fedcba9876543210")
     assert second.transform == Transform(known=False)
     assert second.rollouts[0].completion == Completion((9,), (-2.0,), "9", Finish.STOP, (), "tiny")
+    assert (first.age, second.age) == (None, 2 if version == "2.1" else None)
 
 
 def test_what_is_written_today_is_the_golden_file(root: Path, tmp_path: Path) -> None:
-    golden = root / "tests/golden/rollouts-2.0.parquet"
+    golden = root / "tests/golden/rollouts-2.1.parquet"
     rollouts.write(tmp_path / "again", rollouts.read(golden), [3, 0])
     assert rollouts.read_table(tmp_path / "again").equals(rollouts.read_table(golden), check_metadata=True)
 
@@ -50,7 +51,7 @@ def test_a_version_that_is_not_known_is_refused(root: Path, tmp_path: Path, vers
         rollouts.read(tmp_path / "a")
 
 
-@pytest.mark.parametrize("version", ["1", "2.0", "2.9"])
+@pytest.mark.parametrize("version", ["1", "2.0", "2.1", "2.9"])
 def test_the_golden_files_are_sound(root: Path, version: str) -> None:
     found = check(root / f"tests/golden/rollouts-{version}.parquet")
     assert (found.rows, found.groups, found.faults) == (3, 2, [])

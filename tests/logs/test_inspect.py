@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -181,3 +182,46 @@ def test_a_million_rows_take_less_than_two_minutes_and_two_gigabytes(tmp_path: P
     assert facts["logged"] == 1_000_000
     assert seconds < 120
     assert peak < 2e9
+
+
+def test_the_policys_own_answers_are_looked_for_in_the_logs(tmp_path: Path, tiny: Policy) -> None:
+    """Of every byte as an answer, of an answer that nobody gives, and of every byte as its beginning."""
+    prompts = [Prompt(f"p{index}", text="", tokens=(1, 30 + index)) for index in range(4)]
+    every = [Completion((token,), (-5.0,), "", Finish.LENGTH) for token in range(259)]
+    odd = Completion((0, 0, 0), (-5.0,) * 3, "", Finish.LENGTH)
+
+    def written(*rows: tuple[Completion, ...]) -> dict[str, Any]:
+        groups = [
+            Group(prompt, tuple(Rollout(one, k, k, {}, float(k % 2)) for k, one in enumerate(done)))
+            for prompt, done in zip(prompts, rows, strict=False)
+        ]
+        rollouts.write(tmp_path / "a.parquet", groups, 0)
+        facts = inspect(tmp_path / "a.parquet", tiny, most=16)
+        assert "coverage" in "\n".join(lines(facts)) and "coverage" in page(facts)
+        return dict(facts["coverage"])
+
+    full = written(tuple(every))
+    assert full == {"prompts": 1, "samples": 4, "whole": 1.0, "begun": 1.0, "logged": 259.0}
+    none = written((odd,), (odd, odd))
+    assert none == {"prompts": 2, "samples": 8, "whole": 0.0, "begun": 0.0, "logged": 1.0}
+    pairs = written(tuple(replace(one, tokens=(token, 0), logps=(-5.0, -5.0)) for token, one in enumerate(every)))
+    assert pairs["whole"] < 0.5 and pairs["begun"] >= 0.5, "each answer begins like a logged one"
+    again = written((odd,))
+    assert again == written((odd,)), "the same answers each time"
+
+
+def test_only_the_first_rows_of_long_logs_are_looked_at_for_coverage(
+    tmp_path: Path, tiny: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("klimb.logs.covering.ROWS", 1)
+    for name in ("a", "b"):
+        rollouts.write(tmp_path / f"{name}.parquet", log_of(tiny, prompts=60), 0)
+    assert inspect(tmp_path, tiny)["coverage"]["prompts"] == 50, "those of the first file"
+
+
+def test_a_log_without_a_prompt_that_fits_has_no_coverage(tmp_path: Path, tiny: Policy) -> None:
+    from klimb.logs.covering import cover
+
+    strange = replace(log_of(tiny, 1)[0], prompt=Prompt("p", text="x", tokens=(999,)))
+    rollouts.write(tmp_path / "a.parquet", [strange], 0)
+    assert cover(tiny, tmp_path / "a.parquet", 8) is None

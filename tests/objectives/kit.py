@@ -13,6 +13,7 @@ from klimb.objectives import (
     PPO,
     RLOO,
     RPG,
+    TOPR,
     DrGRPO,
     GSPOToken,
     Objective,
@@ -65,6 +66,7 @@ QUICK = (
     ReinforcePP(beta=0.1),
     ReinforcePPBaseline(beta=0.1),
     changed(RPG(), divergence="jeffreys"),
+    TOPR(),
 )
 """One or two of each kind; the others of the catalog are proved in the slow tests."""
 

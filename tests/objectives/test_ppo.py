@@ -225,6 +225,7 @@ def test_settings_survive_a_json_round_trip_and_metrics_are_in_the_glossary(obje
     logp, value = now(whole)
     terms = objective.loss(Outputs(logp, value.detach(), value), whole)
     wanted = {"policy/ratio", "policy/kl_old", "policy/clip_share", "value/loss", "value/clip_share", "value/mean"}
-    assert set(terms.metrics) == wanted
+    sides = {f"policy/clip_{side}_{sign}" for side in ("above", "below") for sign in ("good", "bad")}
+    assert set(terms.metrics) == wanted | sides
     assert unknown(terms.metrics) == []
     assert not any(number.requires_grad for number in terms.metrics.values())

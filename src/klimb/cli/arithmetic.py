@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from klimb.cli.sizes import Sizes, sizes_of
+from klimb.sources.hybrid import Hybrid
+from klimb.sources.replayed import Replayed
 
 if TYPE_CHECKING:
     from klimb.recipe import Recipe
@@ -21,6 +23,7 @@ def arithmetic(recipe: Recipe) -> list[str]:
     sizes = sizes_of(recipe.model)
     return [
         _step(recipe),
+        *_replay(recipe),
         _learning(recipe),
         _run(recipe),
         _data(recipe),
@@ -41,6 +44,8 @@ def _updates(recipe: Recipe) -> int:
 def _step(recipe: Recipe) -> str:
     source, longest = recipe.source, recipe.sampling.max_tokens
     rows = _rows(recipe)
+    if source.replays:
+        return f"a step       {source.prompts} groups x at most {source.completions} answers = at most {rows} rows"
     return (
         f"a step       {source.prompts} prompts x {source.completions} completions = {rows} rows, "
         f"of at most {longest} tokens = at most {rows * longest:,} completion tokens"
@@ -60,17 +65,42 @@ def _learning(recipe: Recipe) -> str:
 
 
 def _run(recipe: Recipe) -> str:
-    steps, rows = recipe.training.steps, _rows(recipe)
+    steps, rows = recipe.training.steps, _sampled(recipe)
     return (
-        f"the run      {steps:,} steps = {steps * _updates(recipe):,} optimizer steps, {steps * rows:,} completions, "
-        f"at most {steps * rows * recipe.sampling.max_tokens:,} tokens sampled"
+        f"the run      {steps:,} steps = {steps * _updates(recipe):,} optimizer steps, {rows:,} completions, "
+        f"at most {rows * recipe.sampling.max_tokens:,} tokens sampled"
     )
+
+
+def _asked(recipe: Recipe) -> int:
+    """How many prompts the sampler is asked in the whole run."""
+    source = recipe.source
+    asked = (source.sampled(step) for step in range(1, recipe.training.steps + 1))
+    return sum(source.prompts if count is None else count for count in asked)
+
+
+def _sampled(recipe: Recipe) -> int:
+    """How many answers are sampled in the whole run."""
+    return _asked(recipe) * recipe.source.completions
+
+
+def _replay(recipe: Recipe) -> list[str]:
+    """What is drawn earlier: how many groups, out of which log."""
+    from klimb.session import check_logs
+
+    if not recipe.source.replays:
+        return []
+    groups, asked = recipe.training.steps * recipe.source.prompts, _asked(recipe)
+    share = f"{groups - asked:,} of {groups:,} groups of the run are replayed, {asked:,} sampled"
+    log = check_logs(recipe)
+    where = f"; {recipe.source.logs}: {log}" if log and isinstance(recipe.source, Replayed | Hybrid) else ""
+    return [f"replay       {share}{where}"]
 
 
 def _data(recipe: Recipe) -> str:
     problems = recipe.data.open()
     train, held_out = len(problems.train), len(problems.held_out)
-    passes = recipe.training.steps * recipe.source.prompts / max(train, 1)
+    passes = _asked(recipe) / max(train, 1)
     return f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out"
 
 
@@ -78,7 +108,7 @@ def _evaluation(recipe: Recipe) -> str:
     last, exam = recipe.training.steps, recipe.evaluation
     times = sum(exam.due(step, last) for step in range(last + 1))
     asked = times * exam.problems
-    share = asked / max(asked + last * _rows(recipe), 1)
+    share = asked / max(asked + _sampled(recipe), 1)
     return (
         f"evaluation   {times} times x at most {exam.problems} held-out problems = {asked:,} completions, "
         f"{100 * share:.0f} % of all that are sampled"

@@ -97,10 +97,10 @@ def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
 def inspect(logs: Path, wanted: Wanted, *, as_json: Path | None = None, html: Path | None = None) -> None:
     """Prints what logs hold and the verdict, and writes the same as JSON and as a page. Raises KlimbError."""
     from klimb.atomic import write_atomic
-    from klimb.logs.counting import files_of
     from klimb.logs.inspecting import inspect as inspected
     from klimb.logs.page import lines, page
     from klimb.records import pretty
+    from klimb.rollouts import files_of
 
     for target in filter(None, (as_json, html)):
         if not target.parent.is_dir():

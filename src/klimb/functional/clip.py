@@ -84,3 +84,9 @@ def cispo(ratio: PerToken, advantage: PerToken, logp: PerToken, cap: float) -> P
     `cap` is the bound on the ratio itself, not its distance from one. No lower bound, as the paper runs it.
     """
     return -ratio.clamp(max=cap).detach() * advantage * logp
+
+
+def tapered(ratio: PerToken, advantage: PerToken, good: tuple[float, float], bad: tuple[float, float]) -> PerToken:
+    """[w] held within `good` where A >= 0 and within `bad` where A < 0; detached (TOPR, 2503.14286, Eq. 8)."""
+    fixed = ratio.detach()
+    return torch.where(advantage >= 0, fixed.clamp(*good), fixed.clamp(*bad))

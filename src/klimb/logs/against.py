@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError
-from klimb.logs.counting import files_of
 from klimb.logs.estimating import log_probs
-from klimb.rollouts import tables
+from klimb.rollouts import files_of, tables
 from klimb.rollouts.reading import prompt_of, rollout_of, transform_of
 from klimb.types import Completion, Prompt, Transform
 

@@ -17,21 +17,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from klimb.errors import DataError
-from klimb.rollouts import tables
+from klimb.rollouts import files_of, tables
 
 Numbers = NDArray[np.float64]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SOURCES = 64
 """The most score sources that are told apart: each keeps its values."""
-
-
-def files_of(logs: Path) -> list[Path]:
-    """The rollouts files of a file, a folder or a run directory. Raises DataError."""
-    folder = logs / "rollouts" if (logs / "rollouts").is_dir() else logs
-    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [logs]
-    if not files:
-        raise DataError(f"rollouts in {logs}", "no .parquet file", "a rollouts file, a folder of them, or a run")
-    return files
 
 
 @dataclass(slots=True)

@@ -10,10 +10,15 @@ import numpy as np
 from klimb.errors import DataError
 from klimb.logs.against import compare
 from klimb.logs.counting import Counted, Numbers, count, spread
+from klimb.logs.covering import cover
 from klimb.logs.judging import judge
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
+
+
+SAMPLES = 256
+"""The most answers that the policy is asked to give itself."""
 
 
 def inspect(logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0) -> dict[str, Any]:
@@ -25,6 +30,8 @@ def inspect(logs: Path, policy: Policy | None = None, most: int = 256, success: 
     facts = _facts(counted, success)
     facts["logs"] = str(logs)
     facts["policy"] = None if compared is None else compared.as_dict()
+    covered = None if compared is None or policy is None else cover(policy, logs, min(most, SAMPLES))
+    facts["coverage"] = None if covered is None else covered.as_dict()
     judged = judge(facts)
     facts["verdict"] = [
         {"objectives": one.objectives, "enough": one.fit, "why": one.why, "line": one.line()} for one in judged

@@ -36,6 +36,11 @@ def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "support", f"{f['cut_support']} rows were drawn with top_p or top_k"
     if facts["policy"]:
         yield from _policy(facts["policy"])
+    if facts["coverage"]:
+        c = facts["coverage"]
+        share = f"{100 * c['whole']:.1f} % stand there, {100 * c['begun']:.1f} % of their tokens begin an answer there"
+        asked = f"{c['samples']:,} answers of the policy to {c['prompts']:,} prompts"
+        yield "coverage", f"{asked}: {share}; {c['logged']:.1f} different logged answers a prompt"
 
 
 def _words(facts: Mapping[str, Any]) -> dict[str, str]:

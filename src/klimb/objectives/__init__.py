@@ -32,6 +32,7 @@ from klimb.objectives.robust_dpo import RobustDPO
 from klimb.objectives.rpg import RPG
 from klimb.objectives.sft import SFT
 from klimb.objectives.simpo import SimPO
+from klimb.objectives.topr import TOPR
 
 AnyObjective = Annotated[
     Reinforce
@@ -46,6 +47,7 @@ AnyObjective = Annotated[
     | ReinforcePP
     | ReinforcePPBaseline
     | RPG
+    | TOPR
     | Custom,
     Field(discriminator="type"),
 ]
@@ -70,6 +72,7 @@ __all__ = [
     "RLOO",
     "RPG",
     "SFT",
+    "TOPR",
     "AnyObjective",
     "AnyPreference",
     "BradleyTerry",

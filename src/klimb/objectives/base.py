@@ -109,5 +109,20 @@ def terms(batch: Batch, loss: PerToken, metrics: Mapping[str, PerToken]) -> Term
     from klimb.batch import Terms
 
     weight = given(batch, "weight")
-    sums = {name: F.weighting.total(value.detach(), weight) for name, value in metrics.items()}
+    every = {**metrics, **_sides(batch, metrics)}
+    sums = {name: F.weighting.total(value.detach(), weight) for name, value in every.items()}
     return Terms(F.weighting.total(loss, weight), sums)
+
+
+def _sides(batch: Batch, metrics: Mapping[str, PerToken]) -> Mapping[str, PerToken]:
+    """Where the clip cut, by the side of the ratio and the sign of the advantage; nothing without a ratio."""
+    clipped, ratio, advantage = metrics.get("policy/clip_share"), metrics.get("policy/ratio"), batch.advantage
+    if clipped is None or ratio is None or advantage is None:
+        return {}
+    above, good = (ratio > 1).to(clipped.dtype), (advantage >= 0).to(clipped.dtype)
+    return {
+        "policy/clip_above_good": clipped * above * good,
+        "policy/clip_above_bad": clipped * above * (1 - good),
+        "policy/clip_below_good": clipped * (1 - above) * good,
+        "policy/clip_below_bad": clipped * (1 - above) * (1 - good),
+    }

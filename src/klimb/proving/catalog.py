@@ -13,6 +13,7 @@ from klimb.objectives import (
     PPO,
     RLOO,
     RPG,
+    TOPR,
     DrGRPO,
     GSPOToken,
     Objective,
@@ -77,6 +78,9 @@ PLAIN: tuple[Objective, ...] = (
     CISPO(cap=1.5),
     ReinforcePP(),
     ReinforcePPBaseline(beta=0.1),
+    TOPR(),
+    TOPR(level="token", good=(0.5, 2.0)),
+    TOPR(good=(0.0, 1e9), bad=(0.0, 1e9)),
 )
 """Each method, with the settings that change what its gradient is."""
 HELD: tuple[Objective, ...] = (
@@ -88,6 +92,7 @@ HELD: tuple[Objective, ...] = (
     ReinforcePPBaseline(beta=0.1, kl=REWARD),
     DrGRPO(length=7, beta=0.1),
     CISPO(cap=1.5, beta=0.1),
+    TOPR(beta=0.1),
     GSPO(eps_low=0.1, eps_high=0.1, beta=0.1),
     *(changed(Reinforce(level="sequence", beta=0.1), kl=kl) for kl in PENALTIES),
     *(changed(GRPO(beta=0.1), kl=kl) for kl in PENALTIES),

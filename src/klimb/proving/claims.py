@@ -146,6 +146,11 @@ BIASES = (
         lambda m, w, outside: outside and not math.isinf(m.cap),
     ),
     Bias(
+        "tapered",
+        "Some sample's weight is not its ratio, but the nearest number that its advantage's sign allows.",
+        lambda m, w, outside: outside and m.bounds is not None,
+    ),
+    Bias(
         "unweighted k3",
         "k3 without pi / old has, off-policy, the gradient of neither KL.",
         _unweighted("k3"),

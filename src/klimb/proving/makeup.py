@@ -19,6 +19,7 @@ from klimb.objectives import (
     PPO,
     RLOO,
     RPG,
+    TOPR,
     DrGRPO,
     GSPOToken,
     Objective,
@@ -75,6 +76,8 @@ class Makeup:
     """DAPO's overlong punishment: from which length minus which buffer, and how much."""
     by_advantage: bool = False
     """Whether the clip asks for the sign of A alone, also where a divergence is inside it."""
+    bounds: tuple[tuple[float, float], tuple[float, float]] | None = None
+    """Within what a weight is held where A >= 0, and where A < 0."""
     discount: tuple[float, float] = (1.0, 1.0)
     """With a critic: gamma and lambda."""
 
@@ -102,6 +105,11 @@ def _ppo(o: PPO) -> Makeup:
     return Makeup(baseline, "token", clip=_clipped(o), discount=(o.gamma, o.lam))
 
 
+def _topr(o: TOPR) -> Makeup:
+    weights: Literal["token", "row"] = "row" if o.level == "sequence" else "token"
+    return Makeup("group", weights, o.level, pull=_penalty(o), bounds=(o.good, o.bad))
+
+
 def _clipped(o: Any) -> tuple[float, float, float]:
     return (o.eps_low, o.eps_high, math.inf)
 
@@ -121,6 +129,7 @@ MAKEUPS: Mapping[type[Objective], Callable[[Any], Makeup]] = {
     ReinforcePP: lambda o: Makeup("batch white", "token", clip=_clipped(o), pull=_penalty(o, "to go")),
     ReinforcePPBaseline: lambda o: Makeup("group white", "token", clip=_clipped(o), pull=_penalty(o, "to go")),
     RPG: _rpg,
+    TOPR: _topr,
 }
 
 

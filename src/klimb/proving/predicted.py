@@ -63,10 +63,13 @@ def _coefficients(stated: Makeup, advantage: Numbers, now: Numbers, old: Numbers
     sign = advantage if stated.by_advantage else felt
     low, high, c = stated.clip
     live = np.where(sign >= 0, w < 1 + high, (w > 1 - low) & (w < c))
-    out = np.where(live, felt * np.minimum(w, stated.cap) / w, 0.0) + (0.0 if inside else kl)
+    held = np.minimum(w, stated.cap)
+    if stated.bounds is not None:
+        held = np.where(advantage >= 0, np.clip(w, *stated.bounds[0]), np.clip(w, *stated.bounds[1]))
+    out = np.where(live, felt * held / w, 0.0) + (0.0 if inside else kl)
     if stated.level == "sequence":
         out = out * length
-    return np.broadcast_to(out, (length,)), bool((~live).any() or (w > stated.cap).any())
+    return np.broadcast_to(out, (length,)), bool((~live).any() or ((held != w) & (advantage != 0)).any())
 
 
 def _force(pull: Pull, w: Numbers, now: Numbers, toward: Numbers, old: Numbers) -> Numbers:

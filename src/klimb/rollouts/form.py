@@ -2,7 +2,7 @@
 
 The version stands in the schema's metadata as `major.minor`. A file of the same major or an older one is read; columns
 that a later minor version added are left alone. Version 1 had no `forking`, `template` or `estimated`, and always knew
-what its sampler did.
+what its sampler did; 2.1 brought `age`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from klimb.errors import DataError
 
-FORMAT, VERSION = b"klimb.rollouts", b"2.0"
+FORMAT, VERSION = b"klimb.rollouts", b"2.1"
 
 COLUMNS: tuple[tuple[str, pa.DataType, bool], ...] = (
     ("step", pa.int64(), False),
@@ -38,10 +38,11 @@ COLUMNS: tuple[tuple[str, pa.DataType, bool], ...] = (
     ("metadata", pa.string(), False),
     ("template", pa.string(), True),
     ("estimated", pa.string(), True),
+    ("age", pa.int32(), True),
 )
 """Name, type and whether null is allowed, of each column."""
-ADDED = {"forking": 2, "template": 2, "estimated": 2}
-"""The major version that brought a column, where it was not the first."""
+ADDED = {"forking": 2, "template": 2, "estimated": 2, "age": 3}
+"""The first major version whose files all have a column, where it was not the first."""
 
 SCHEMA = pa.schema([pa.field(name, kind, null) for name, kind, null in COLUMNS], metadata={FORMAT: VERSION})
 ROW_GROUP = 16_384

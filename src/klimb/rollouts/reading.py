@@ -19,21 +19,46 @@ from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rol
 
 SHARED = (
     "prompt_id", "prompt_tokens", "prompt_text", "messages", "answer", "metadata", "temperature", "top_p", "top_k",
-    "forking", "version", "template",
+    "forking", "version", "template", "age",
 )  # fmt: skip
 """The columns that all rows of a group have in common."""
 
 
 def read(path: Path) -> list[Group]:
     """The groups of a rollouts file, in order. Raises DataError naming file, row and field."""
-    rows = read_table(path).to_pylist()
+    return from_bytes(_content(path), path)
+
+
+def from_bytes(content: bytes, path: Path = Path("rollouts")) -> list[Group]:
+    """The groups of a rollouts file's content; `path` is what errors call it. Raises DataError."""
+    rows = _table(content, path).to_pylist()
     return [_group(path, start, [row for _, row in members]) for start, members in _runs(rows)]
+
+
+def files_of(logs: Path) -> list[Path]:
+    """The rollouts files of a file, a folder or a run directory, in order. Raises DataError."""
+    folder = logs / "rollouts" if (logs / "rollouts").is_dir() else logs
+    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [logs]
+    if not files:
+        raise DataError(f"rollouts in {logs}", "no .parquet file", "a rollouts file, a folder of them, or a run")
+    return files
 
 
 def read_table(path: Path) -> pa.Table:
     """The checked table itself, for viewers. Raises DataError where it is not a rollouts file of a version we know."""
+    return _table(_content(path), path)
+
+
+def _content(path: Path) -> bytes:
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
+        return path.read_bytes()
+    except OSError as error:
+        raise _no_parquet(path, error) from error
+
+
+def _table(content: bytes, path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(io.BytesIO(content))
     except (OSError, pa.ArrowException) as error:
         raise _no_parquet(path, error) from error
     return current(table, path)
@@ -84,6 +109,7 @@ def _group(path: Path, start: int, rows: list[dict[str, Any]]) -> Group:
         transform_of(path, start, first),
         first["version"],
         first["template"] or "",
+        first["age"],
     )
 
 

@@ -28,6 +28,11 @@ def write(path: Path, groups: Sequence[Group], step: int | Sequence[int]) -> Non
 
     Raises DataError (row, field) for what the format cannot hold.
     """
+    write_atomic(path, to_bytes(groups, step))
+
+
+def to_bytes(groups: Sequence[Group], step: int | Sequence[int]) -> bytes:
+    """The content of the file that `write` writes."""
     steps = [step] * len(groups) if isinstance(step, int) else step
     rows = [row for index, (group, at) in enumerate(zip(groups, steps, strict=True)) for row in _rows(group, index, at)]
     arrays = [_array(name, kind, [row[name] for row in rows]) for name, kind, _ in COLUMNS]
@@ -35,7 +40,7 @@ def write(path: Path, groups: Sequence[Group], step: int | Sequence[int]) -> Non
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     form = {"compression": "zstd", "compression_level": 3, "version": "2.6", "data_page_version": "1.0"}
     pq.write_table(table, buffer, row_group_size=ROW_GROUP, **form)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _rows(group: Group, index: int, step: int) -> Iterable[dict[str, Any]]:
@@ -59,6 +64,7 @@ def _rows(group: Group, index: int, step: int) -> Iterable[dict[str, Any]]:
         "version": group.version,
         "metadata": _json(plain(prompt.metadata)),
         "template": group.template or None,
+        "age": group.age,
     }
     for rollout in group.rollouts:
         yield {**shared, **_completion_columns(rollout)}

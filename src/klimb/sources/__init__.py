@@ -7,10 +7,16 @@ from typing import Annotated
 from pydantic import Field
 
 from klimb.sources.answers import Answers
+from klimb.sources.hybrid import Hybrid
 from klimb.sources.labelled import Labelled
 from klimb.sources.mixture import Mixture
 from klimb.sources.online import Online
 from klimb.sources.online_pairs import OnlinePairs
 from klimb.sources.pairs import Pairs
+from klimb.sources.replayed import Replayed
+from klimb.sources.successes import Successes
 
-AnySource = Annotated[Online | OnlinePairs | Pairs | Mixture | Labelled | Answers, Field(discriminator="type")]
+AnySource = Annotated[
+    Online | OnlinePairs | Replayed | Hybrid | Successes | Pairs | Mixture | Labelled | Answers,
+    Field(discriminator="type"),
+]

@@ -16,6 +16,18 @@ Timer = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """What an objective asks of answers that were drawn by another policy, or version of it.
+
+    `weighted`: a log-prob of each token under what drew it. `compared`: that many scored answers to a prompt.
+    """
+
+    objective: str = ""
+    weighted: bool = True
+    compared: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Supplies:
     """What a source works with: `weights` are the shares in the reward; `version` names the policy's weights.
 
@@ -36,6 +48,12 @@ class Supplies:
     """The answers that the data give, by the prompt's id."""
     encode: Callable[[str], tuple[int, ...]] = lambda _: ()
     """An answer's token ids, EOS last."""
+    vocabulary: int = 2**31
+    """How many token ids the policy knows."""
+    context: int = 2**31
+    """The most tokens of a prompt with its answer."""
+    demands: Demands = field(default_factory=Demands)
+    """What the objective asks of answers that it did not draw."""
 
 
 class Experience(Protocol):
@@ -56,6 +74,16 @@ class Source(Settings):
     gives: ClassVar[frozenset[str]] = frozenset()
     scores: ClassVar[bool] = True
     """Whether it needs rewards."""
+    replays: ClassVar[bool] = False
+    """Whether it gives answers that another version of the policy, or another policy, has drawn."""
+
+    def sampled(self, step: int) -> int | None:
+        """How many prompts step `step` asks the sampler; None = all of them."""
+        return None
+
+    def fingerprint(self) -> str:
+        """A hash of what it reads beside the data; empty where that is nothing."""
+        return ""
 
     def open(self, supplies: Supplies) -> Experience:
         """The source, ready to give."""

@@ -52,7 +52,7 @@ class OnlineExperience:
         prompts = [self.supplies.prompts[index] for index in self.indices(step)]
         seeds = seeds_of(self.supplies.seed, step, prompts, self.settings.completions)
         wanted = self.settings.prompts
-        first = self._drawn(prompts[:wanted], seeds[:wanted])
+        first = self.drawn(prompts[:wanted], seeds[:wanted])
         if not self.settings.dynamic:
             return first
         kept, drawn = [group for group in first if not group.degenerate], wanted
@@ -60,7 +60,7 @@ class OnlineExperience:
             if not (missing := wanted - len(kept)):
                 break
             chosen = slice(drawn, drawn + missing)
-            kept += [group for group in self._drawn(prompts[chosen], seeds[chosen]) if not group.degenerate]
+            kept += [group for group in self.drawn(prompts[chosen], seeds[chosen]) if not group.degenerate]
             drawn += missing
         self._told = {"group/drawn": float(drawn), "group/degenerate": 1 - len(kept) / drawn}
         return kept or first
@@ -69,7 +69,8 @@ class OnlineExperience:
         """With dynamic sampling: how many prompts the last step asked, and the share that had no signal."""
         return self._told
 
-    def _drawn(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:
+    def drawn(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:
+        """A group for each prompt: sampled and scored."""
         s = self.supplies
         with s.stage("sample"):
             requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]

@@ -160,8 +160,30 @@ class Overoptimised(Alert):
         )
 
 
+class Unbelievable(Alert):
+    """What is learned from counts for too little under the policy as it is: its gradient is that of a few answers."""
+
+    type: Literal["unbelievable"] = "unbelievable"
+    effective: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Trips where the answers count for less than this share of their number (`replay/effective`, else that of all)."""
+    clipped: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Trips where the clip takes the gradient of more than this share of the tokens."""
+    steps: Count = 3
+
+    def trips(self, history: History) -> str:
+        newest = history[-1] if history else {}
+        name = "replay/effective" if newest.get("replay/effective") is not None else "policy/effective"
+        sizes, cuts = last(history, name, self.steps), last(history, "policy/clip_share", self.steps)
+        if sizes and max(sizes) < self.effective:
+            return f"the answers count as {sizes[-1]:.1%} of their number ({name}){_during(self.steps)}"
+        if cuts and min(cuts) > self.clipped:
+            return f"the clip takes the gradient of {cuts[-1]:.0%} of the tokens{_during(self.steps)}"
+        return ""
+
+
 AnyAlert = Annotated[
-    MetricAlert | EntropyCollapse | KLSpike | Degenerate | Truncation | Overoptimised, Field(discriminator="type")
+    MetricAlert | EntropyCollapse | KLSpike | Degenerate | Truncation | Overoptimised | Unbelievable,
+    Field(discriminator="type"),
 ]
 
 

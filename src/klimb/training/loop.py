@@ -15,7 +15,7 @@ from klimb.generation.base import Sampler
 from klimb.rundir import RunDir
 from klimb.seeds import seed_of
 from klimb.sources.base import Experience
-from klimb.training import checkpoint, state
+from klimb.training import believing, checkpoint, state
 from klimb.training.base import Checkpoints, Optimizer
 from klimb.training.keeping import Keeper
 from klimb.training.schedule import learning_rate
@@ -131,7 +131,8 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
         with crew.watch.stage("sync"):
             crew.moved()
             crew.sampler.refresh()
-    metrics = tally.metrics() | summarise(groups) | dict(crew.experience.metrics()) | {"optim/lr": lr}
+    metrics = tally.metrics() | believing.metrics(tally) | summarise(groups) | dict(crew.experience.metrics())
+    metrics["optim/lr"] = lr
     if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)

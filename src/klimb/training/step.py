@@ -14,9 +14,11 @@ from klimb.batch import Batch, Outputs
 from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
+from klimb.training import believing
 from klimb.training.base import Training
 from klimb.training.carrying import Carrier
 from klimb.training.reference import Forward, measure, outputs
+from klimb.training.replaying import by_behaviour
 from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
@@ -43,6 +45,15 @@ class Learner:
     """Whether sampler log-probs are of the same distribution as the policy's (no top-p, no top-k)."""
     carriers: Mapping[str, Carrier] = field(default_factory=dict)
     """What the objective wants carried from step to step."""
+    temperature: float | None = None
+    """The temperature of the policy that learns; None = that at which the batch was drawn."""
+    behaviour: bool = False
+    """Whether the old policy of answers that are replayed is the one that drew them, and not the trainer's own."""
+
+    @property
+    def several(self) -> bool:
+        """Whether the trainer's log-probs are measured before the first pass."""
+        return self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
 
 
 def learn(
@@ -57,7 +68,7 @@ def learn(
         tally.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
-        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and batch.old is not None)
+        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and learner.several)
         weighed = weigh(ranks, learner.objective, learner.selector, tokens)
         tell(tally, ranks, weighed, learner.selector)
         part = weighed.take(torch.nonzero(learner.objective.live(weighed)).flatten())
@@ -86,16 +97,21 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     _check("reward", batch.reward)
     numbers = {name: value for carrier in learner.carriers.values() for name, value in carrier.numbers().items()}
     batch = batch.replace(carried=numbers)
+    if learner.temperature is not None:
+        batch = batch.replace(temperature=learner.temperature)
     if learner.objective.refers:
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    several = learner.objective.reads_old or learner.passes.epochs * learner.passes.minibatches > 1
+    several = learner.several
     if several or learner.objective.critic:
         with watch.stage("reference"):
             found = outputs(learner.policy, batch, tokens)
         entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
         batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
+    if learner.behaviour:
+        with watch.stage("reference"):
+            batch = by_behaviour(batch, learner.policy, tokens)
     ranks = ("entropy",) if learner.selector.ranks_by else ()
     for name in ("sampler", "old", "ref", "value", *ranks):
         if (value := getattr(batch, name)) is not None:
@@ -131,6 +147,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             _observe(pending, micro, now, learner)
             fair = corrected(micro, now, learner.settings.correction, learner.comparable)
             terms = learner.objective.loss(now, fair)
+            believing.pull(pending, learner.objective, now, fair)
             _check("loss", terms.loss)
             terms.loss.backward()
             pending.add(terms, float(batch_weight(fair).sum()))
@@ -156,10 +173,12 @@ def _observe(tally: Tally, batch: Batch, now: Outputs, learner: Learner) -> None
     tally.count("weighted", float((batch_weight(batch) != 0).sum()))
     if batch.sampler is None or not learner.comparable or not batch.tokens.numel():
         return
-    gap = (batch.old_or(now.logp) - batch.sampler).abs()
-    tally.count("gap", float(gap.sum()))
-    tally.count("gaps", gap.numel())
-    tally.counts["gap_max"] = max(tally.counts.get("gap_max", 0.0), float(gap.max()))
+    believing.observe(tally, batch, now)
+    gap = (batch.old_or(now.logp) - batch.sampler).abs()[believing.fresh(batch)[batch.row]]
+    if gap.numel():
+        tally.count("gap", float(gap.sum()))
+        tally.count("gaps", gap.numel())
+        tally.counts["gap_max"] = max(tally.counts.get("gap_max", 0.0), float(gap.max()))
 
 
 def _known(batch: Batch) -> dict[str, float]:

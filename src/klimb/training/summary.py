@@ -13,7 +13,25 @@ from klimb.types import Finish, Group, Outcome
 
 
 def summarise(groups: Sequence[Group]) -> dict[str, float]:
-    """Rewards, outcomes, lengths and entropy of some groups; a mean of nothing is left out."""
+    """Rewards, outcomes, lengths and entropy of what was drawn in this step; of what is replayed, under other names."""
+    fresh = [group for group in groups if group.age is None]
+    again = [group for group in groups if group.age is not None]
+    return (_drawn(fresh) if fresh else {"tokens/sampled": 0.0}) | (_replayed(again) if again else {})
+
+
+def _replayed(groups: Sequence[Group]) -> dict[str, float]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    out = {
+        "replay/groups": float(len(groups)),
+        "replay/length": fmean(len(rollout.completion.tokens) for rollout in rollouts),
+        "replay/degenerate": fmean(group.degenerate for group in groups),
+    }
+    return out | ({"replay/reward": fmean(rewards)} if rewards else {})
+
+
+def _drawn(groups: Sequence[Group]) -> dict[str, float]:
+    """Of some groups; a mean of nothing is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = [len(rollout.completion.tokens) for rollout in rollouts]
     out = {

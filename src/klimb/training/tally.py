@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
+
 from klimb.batch import Terms
 
 
@@ -17,6 +20,8 @@ class Tally:
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     steps: int = 0
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Values of which quantiles are told."""
     facts: dict[str, float] = field(default_factory=dict)
     """What is known of the whole batch, or carried from step to step, and so does not add up."""
 
@@ -29,6 +34,14 @@ class Tally:
     def count(self, name: str, value: float) -> None:
         """Adds to a plain count."""
         self.counts[name] = self.counts.get(name, 0.0) + value
+
+    def keep(self, name: str, values: Tensor) -> None:
+        """Keeps values whose quantiles are wanted."""
+        self.values.setdefault(name, []).append(values)
+
+    def kept(self, name: str) -> Tensor | None:
+        """All the values that were kept under a name; None where there are none."""
+        return torch.cat(self.values[name]) if self.values.get(name) else None
 
     def mean(self, name: str) -> float | None:
         """The mean of a weighted sum; None where it was not made."""
@@ -75,7 +88,9 @@ class Tally:
         for name, value in part.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.weight += part.weight
-        largest = max(self.counts.get("gap_max", 0.0), part.counts.pop("gap_max", 0.0))
+        largest = {m: max(self.counts.get(m, 0.0), part.counts.pop(m, 0.0)) for m in ("gap_max", "age_max")}
         for name, value in part.counts.items():
             self.count(name, value)
-        self.counts["gap_max"] = largest
+        self.counts |= largest
+        for name, parts in part.values.items():
+            self.values.setdefault(name, []).extend(parts)

@@ -1,0 +1,173 @@
+"""What a log alone teaches, by objective, and what replay saves while sampling goes on: trains it all, prints tables.
+
+Usage: python bench/replay_study.py STUDY.yaml [--seeds N] [--arms a,b] [--log-steps N] [--out FOLDER] [--jobs N]
+       [--threads N] [--table] [--plot FILE.svg] [KEY=VALUE ...]
+A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all runs), `log` (settings of the run that
+writes the log: the initial model, whose rate is 0), `offline` and `online` (settings of each arm). The log of a seed is
+written first, then every arm of it is trained. Each run has a directory of its own, so a study that was stopped goes on
+where it was. `--table` only reads what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[1]
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the study: the log of a seed, or one arm of it."""
+
+    kind: str
+    arm: str
+    seed: int
+    recipe: str
+    words: tuple[str, ...]
+
+    def path(self, out: Path) -> Path:
+        """Where it lies."""
+        return out / f"{self.kind}-{self.arm}-{self.seed}"
+
+    def command(self, out: Path) -> list[str]:
+        """The command that trains it, or goes on with it; `LOG` in a setting stands for the log of its seed."""
+        log = out / f"log-initial-{self.seed}"
+        words = [word.replace("LOG", str(log)) for word in self.words]
+        place = [f"run={self.path(out)}", f"seed={self.seed}"]
+        return [sys.executable, "-m", "klimb.cli", "train", self.recipe, *words, *place]
+
+
+def runs_of(study: Mapping[str, Any], seeds: int, chosen: str, more: Sequence[str], log_steps: int) -> list[Run]:
+    """All runs, those that write logs first."""
+    recipe = str(ROOT / "recipes" / f"{study['recipe']}.yaml")
+    arms = {(kind, arm): words for kind in ("offline", "online") for arm, words in study.get(kind, {}).items()}
+    names = chosen.split(",") if chosen else [arm for _, arm in arms]
+    if unknown := sorted(set(names) - {arm for _, arm in arms}):
+        sys.exit(f"no arm {', '.join(unknown)} in the study; there are {', '.join(arm for _, arm in arms)}")
+    steps = (f"training.steps={log_steps}",) if log_steps else ()
+    writing = (*study.get("words", ()), *study.get("log", ()), *steps)
+    logs = [Run("log", "initial", seed, recipe, writing) for seed in range(seeds)]
+    return logs + [
+        Run(kind, arm, seed, recipe, (*study.get("words", ()), *words, *more))
+        for seed in range(seeds)
+        for (kind, arm), words in arms.items()
+        if arm in names
+    ]
+
+
+def train(run: Run, out: Path, threads: int) -> str:
+    """Trains one run; a line that says how it ended. A run that is done already ends at once."""
+    log = out / f"{run.path(out).name}.log"
+    with log.open("w") as file:
+        code = subprocess.run(
+            run.command(out), stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False
+        ).returncode
+    return f"{run.path(out).name}: {'done' if code == 0 else f'ended with code {code}, see {log}'}"
+
+
+def curve(path: Path) -> list[tuple[int, float, float]]:
+    """(step, held-out accuracy, seconds of training until then, evaluations left out) of a run; empty where none is."""
+    file, found, spent = path / "metrics.jsonl", [], 0.0
+    lines: list[Line] = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    for line in lines:
+        spent += line["time/step"] - line.get("time/evaluate", 0.0) if line["step"] else 0.0
+        if "eval/accuracy" in line:
+            found.append((int(line["step"]), float(line["eval/accuracy"]), spent))
+    return found
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean over the seeds with its 95 % interval (Student's t); the value alone where there is one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{100 * mean:.1f}"
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return f"{100 * mean:.1f} ± {100 * half:.1f}"
+
+
+def table(kind: str, runs: Sequence[Run], out: Path) -> str:
+    """Accuracy in percent at each evaluated step, by arm, in Markdown; and the seconds of training of a whole run."""
+    mine = [run for run in runs if run.kind == kind]
+    arms = dict.fromkeys(run.arm for run in mine)
+    curves = {arm: [c for run in mine if run.arm == arm and (c := curve(run.path(out)))] for arm in arms}
+    steps = sorted({step for some in curves.values() for one in some for step, _, _ in one})
+    head = [kind, "seeds", *(f"step {step}" for step in steps), "seconds"]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for arm in arms:
+        at = [[accuracy for one in curves[arm] for s, accuracy, _ in one if s == step] for step in steps]
+        whole = [one[-1][2] for one in curves[arm] if one[-1][0] == steps[-1]]
+        cells = [interval(values) if values else "" for values in at]
+        row = [arm, str(len(curves[arm])), *cells, f"{np.mean(whole):.0f}" if whole else "not ended"]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def plot(runs: Sequence[Run], out: Path, file: Path) -> None:
+    """Accuracy against steps for the offline arms, against seconds for the online ones; means over the seeds."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, (kind, place, label) in zip(axes, (("offline", 0, "steps"), ("online", 2, "seconds")), strict=True):
+        for arm in dict.fromkeys(run.arm for run in runs if run.kind == kind):
+            every = [curve(run.path(out)) for run in runs if run.arm == arm and run.kind == kind]
+            if not every or not all(every) or len({len(one) for one in every}) > 1:
+                continue
+            mean = np.mean(np.array(every), axis=0)
+            axis.plot(mean[:, place], 100 * mean[:, 1], label=arm, marker="o")
+        axis.set_xlabel(label)
+        axis.set_title(kind)
+        axis.legend()
+    axes[0].set_ylabel("held-out accuracy, %")
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def main() -> None:
+    """Writes the logs and runs the arms that are missing, then prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings over those of every arm, not of the log"
+    )
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
+    parser.add_argument("--log-steps", type=int, default=0, help="steps of the run that writes the log")
+    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; 1 where seconds are to be compared")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each run")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--plot", type=Path, default=None, metavar="FILE.svg")
+    args = parser.parse_intermixed_args()
+    study = yaml.safe_load(args.study.read_text("utf-8"))
+    out: Path = args.out or ROOT / "runs" / args.study.stem
+    out.mkdir(parents=True, exist_ok=True)
+    runs = runs_of(study, args.seeds, args.arms, args.words, args.log_steps)
+    for part in ("log", "arms") if not args.table else ():
+        with ThreadPoolExecutor(args.jobs) as pool:
+            now = [run for run in runs if (run.kind == "log") is (part == "log")]
+            for line in pool.map(lambda run: train(run, out, args.threads), now):
+                print(line, flush=True)
+    print("\n\n".join(table(kind, runs, out) for kind in ("offline", "online") if any(r.kind == kind for r in runs)))
+    if args.plot:
+        plot(runs, out, args.plot)
+
+
+if __name__ == "__main__":
+    main()
