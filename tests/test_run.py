@@ -17,6 +17,7 @@ from klimb.config import resolve
 from klimb.errors import CheckpointError, DataError, Diverged, ModelError, RunError, SettingsError
 from klimb.objectives.rpg import RPG
 from klimb.recipe import Recipe
+from klimb.rundir import RunDir
 from tests.faults.runs import SETTINGS, content
 
 
@@ -225,3 +226,17 @@ def test_a_generator_that_is_another_policy_needs_importance_weights(done: Path,
     klimb.train(made, run=tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert all(line["policy/gap"] > 0.001 for line in lines[1:]), "the old policy is not the one that drew"
+
+
+def test_a_fork_into_an_objective_that_carries_more_begins_that_anew_and_says_so(done: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fork"
+    kl = {"control": {"target": 0.01}, "refresh": {"every": 50}, "where": "reward", "estimator": "k1"}
+    chosen = {"type": "reinforce", "baseline": "moving", "beta": 0.1, "kl": kl, "allow_bias": True}
+    settings = json.loads(json.dumps(SETTINGS)) | {"objective": chosen}
+    settings["training"]["steps"] = 10
+    klimb.train(resolve(Recipe, settings), run=path, fork=f"{done}@8")
+    (told,) = [event for event in RunDir.open(path).read_events() if event["kind"] == "begun_anew"]
+    assert told["what"] == ["baseline", "controller", "reference"]
+    line = next(line for line in RunDir.open(path).read_metrics() if line["step"] == 9)
+    assert (line["objective/baseline"], line["objective/kl_coefficient"]) == (0.0, 0.1)
+    assert line["policy/reference_age"] == 1.0

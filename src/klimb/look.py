@@ -15,7 +15,8 @@ from klimb.lens.view import Scorers, View, look
 from klimb.lens.words import Words
 from klimb.policy.base import PolicySettings
 from klimb.recipe import Recipe
-from klimb.rundir import RunDir, step_of
+from klimb.retrace import Step
+from klimb.rundir import RunDir, step_of, used
 
 if TYPE_CHECKING:
     from klimb.batch import Batch
@@ -96,7 +97,7 @@ class _Run:
 
     def steps(self) -> list[int]:
         """The steps whose rollouts are there, in order."""
-        found = sorted(step_of(path) for path in self.rundir.rollouts.glob("step-*.parquet"))
+        found = sorted(step_of(path) for path in used(self.rundir.rollouts))
         if not found:
             raise RunError(f"rollouts in {self.rundir.path}", "none yet", "`klimb train` with its recipe")
         return found
@@ -121,8 +122,8 @@ class _Run:
         tokenizer = one.tokenizer if one is not None else None
         if tokenizer is None:
             missing.append("the tokens as texts (no tokenizer could be loaded): their numbers are shown")
-        recipe = self.recipe
-        scorers = Scorers(policy, label, initial, recipe.objective, recipe.selector, Words(tokenizer), drew)
+        traced = Step(self.rundir, self.recipe, step, lambda: self._before(step, models, initial), lambda: initial)
+        scorers = Scorers(policy, label, initial, traced.learning, Words(tokenizer), drew)
         view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
         return replace(view, overlaps=self._overlaps(step, view, initial if course else None))
 
@@ -146,6 +147,16 @@ class _Run:
             why = "no checkpoint of this run can be read"
         missing.append(f"log-probs after the update, ratio, KL and alternatives ({why})")
         return None, "", False
+
+    def _before(self, step: int, models: Models, initial: Policy | None) -> Policy | None:
+        """The policy that drew a step; None where no checkpoint holds it."""
+        from klimb.training import checkpoint
+
+        if step == 1:
+            return initial
+        folder = self.rundir.checkpoint(step - 1)
+        averaged = self.recipe.optimizer.type == "schedule_free"  # whose checkpoints hold another point
+        return None if averaged or checkpoint.fault(folder) is not None else models.load(self._at(folder))
 
     def _at(self, folder: Path) -> PolicySettings:
         return self.recipe.model.model_copy(update={"name": str(folder / "model")})

@@ -124,6 +124,14 @@ class Recipe(Settings):
                 f"source.prompts={source.prompts}",
                 f"source.minibatches={source.prompts} or fewer",
             )
+        dynamic = getattr(source, "dynamic", 0)
+        if dynamic and objective.beyond_group and not objective.allow_bias:
+            yield KlimbError(
+                f"leave groups of equal rewards out (source.dynamic={dynamic}) under {objective.type}",
+                "it compares answers of different prompts, and what is left is not what it states a mean of",
+                "source.dynamic=0, or an objective that compares within groups (dapo, grpo, rloo); "
+                "objective.allow_bias=true accepts it as it is",
+            )
         yield from validity.faults(self.situation)
         yield from self._reward_faults()
         if isinstance(source, Replays):

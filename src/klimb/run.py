@@ -107,7 +107,9 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     if describe := getattr(crew.experience, "describe", None):
         log.event("source", how=describe())
     if begun.start is not None:
-        progress = replace(state.restore(begun.start, optimizer, crew.keepers), fingerprint=progress.fingerprint)
+        anew: list[str] = []
+        restored = state.restore(begun.start, optimizer, crew.keepers, anew if begun.forked else None)
+        progress = replace(restored, fingerprint=progress.fingerprint)
         if progress.initial != initial:
             raise ModelError(
                 f"go on with a run that began from the weights {progress.initial}",
@@ -116,4 +118,7 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
             )
         session.sampler.refresh()
         session.own.refresh()
+        if anew:
+            log.event("begun_anew", what=anew, why=f"{begun.rundir.config()['fork']} knows nothing of it")
+            loop.save(crew, progress)  # in place of the checkpoint it was forked from, which lacks them
     return loop.train(crew, progress)

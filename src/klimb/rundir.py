@@ -15,7 +15,11 @@ from klimb.lock import Lock
 from klimb.records import append_line, drop_torn_line, keep_until, plain, pretty, read_json, read_lines
 from klimb.redact import redact
 
-__all__ = ["RunDir", "pretty", "step_name", "step_of"]
+__all__ = ["RunDir", "pretty", "step_name", "step_of", "used"]
+
+
+DISCARDED = ".discarded.parquet"
+"""How the name of a file of rollouts ends that were drawn and not learned from."""
 
 
 class RunDir:
@@ -93,6 +97,10 @@ class RunDir:
         """The file of the rollouts of a step."""
         return self.rollouts / f"{step_name(step)}.parquet"
 
+    def discarded(self, step: int) -> Path:
+        """The file of what was drawn for a step and not learned from."""
+        return self.rollouts / f"{step_name(step)}{DISCARDED}"
+
     def evaluation(self, step: int) -> Path:
         """The file of the evaluation after a step (0 = before training)."""
         return self.evaluations / f"{step_name(step)}.parquet"
@@ -152,6 +160,11 @@ class RunDir:
                     path.unlink()
             sync_folder(folder)
         keep_until(self.metrics_file, step)
+
+
+def used(folder: Path) -> list[Path]:
+    """The rollouts files of a folder, in order, without those of what was discarded."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.endswith(DISCARDED))
 
 
 def step_name(step: int) -> str:

@@ -28,6 +28,8 @@ class Beginning:
 
     rundir: RunDir
     start: Path | None
+    forked: bool = False
+    """Whether that is another run's checkpoint."""
 
 
 @contextmanager
@@ -72,7 +74,8 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             rundir.event("broken_checkpoint", checkpoint=one.path.name, why=one.why, kept_as=place.name)
         rundir.truncate_after(step_of(start) if start else -1)
         rundir.event("started", checkpoint=start.name if start else None, environment=environment())
-        yield Beginning(rundir, start)
+        forked = bool(fork) and start is not None and step_of(start) == int(str(fork).rpartition("@")[2])
+        yield Beginning(rundir, start, forked)
 
 
 def _origin(fork: str) -> Path:

@@ -117,10 +117,30 @@ def test_where_no_group_has_a_signal_the_first_ones_are_given_as_they_are() -> N
     source = experience(dynamic=2, count=200, score=flat)
     groups = source.groups(1)
     assert [g.prompt.id for g in groups] == [f"p{index}" for index in source.indices(1)[:3]]
-    assert source.metrics() == {"group/drawn": 9.0, "group/degenerate": 1.0}
+    told = source.metrics()
+    assert (told["group/drawn"], told["group/degenerate"], told["group/discarded"]) == (9.0, 1.0, 6.0)
+    assert [g.prompt.id for g in source.discarded] == [f"p{index}" for index in source.indices(1)[3:]]
 
 
 def test_without_dynamic_sampling_degenerate_groups_stay_and_nothing_is_told() -> None:
     source = experience(score=flat)
     assert len(source.groups(1)) == 3
     assert source.metrics() == {}
+
+
+def test_what_is_discarded_is_all_that_was_drawn_and_is_not_learned_from() -> None:
+    for step in range(1, 6):
+        source = experience(dynamic=9, count=200, score=coin)
+        groups = source.groups(step)
+        assert all(group.degenerate for group in source.discarded)
+        told = source.metrics()
+        assert len(groups) + told["group/discarded"] == told["group/drawn"]
+        assert told["tokens/discarded"] == 2 * told["group/discarded"], "two completions of one token each"
+        both = [*groups, *source.discarded]
+        assert len({rollout.seed for group in both for rollout in group.rollouts}) == 2 * len(both)
+
+
+def test_dynamic_sampling_of_single_completions_is_one_fault() -> None:
+    (fault,) = Online(completions=1, dynamic=2).faults()
+    assert "always all equal" in fault.found
+    assert Online(completions=2, dynamic=2).faults() == Online(completions=1).faults() == []

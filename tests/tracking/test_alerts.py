@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -83,10 +84,10 @@ def watch(one: Alert, history: list[dict[str, Any]], events: list[dict[str, Any]
 def test_an_alert_is_told_once_until_it_was_not_true_in_between() -> None:
     _, told = watch(rule(type="metric", metric="loss", above=2.0), lines("loss", 3, 3, 1, 3, 3), [])
     assert [fields["step"] for _, fields in told] == [0, 3]
-    assert told[0] == (
-        "alert",
-        {"rule": "metric loss", "step": 0, "what": "loss is 3, above 2", "stop": False},
-    )
+    kind, fields = told[0]
+    assert json.loads(fields.pop("settings"))["above"] == 2.0
+    assert kind == "alert"
+    assert fields == {"rule": "metric loss", "step": 0, "what": "loss is 3, above 2", "stop": False}
 
 
 def test_only_a_rule_that_may_stop_the_run_wants_to() -> None:
@@ -99,10 +100,36 @@ def test_only_a_rule_that_may_stop_the_run_wants_to() -> None:
 def test_after_a_stop_the_rule_counts_its_steps_anew() -> None:
     stopped = [{"kind": "alert", "rule": "metric loss", "step": 1, "stop": True}]
     one = rule(type="metric", metric="loss", above=2.0, steps=3, stop=True)
-    watcher, told = watch(one, lines("loss", 3, 3, 3, 3), stopped)
-    assert (told, watcher.halt) == ([], "")
+    watcher = Watcher([one], lines("loss", 3, 3), stopped, lambda *_, **__: None)
+    for step in (2, 3):
+        watcher.observe(step, {"loss": 3.0})
+        assert watcher.halt == ""
     watcher.observe(4, {"loss": 3.0})
     assert watcher.halt != ""
+
+
+def test_an_event_of_a_step_that_is_gone_through_again_silences_nothing() -> None:
+    """The run was killed after its alert at step 9, and goes on from a checkpoint of step 1."""
+    told: list[Any] = []
+    one = rule(type="metric", metric="loss", above=2.0, stop=True)
+    watch(one, lines("loss", 1, 1, *[3] * 8), [])
+    late = [{"kind": "alert", "rule": "metric loss", "step": 9, "stop": True}]
+    watcher = Watcher([one], lines("loss", 1, 1), late, lambda kind, **fields: told.append(fields["step"]))
+    watcher.observe(2, {"loss": 3.0})
+    assert told == [2]
+    assert watcher.halt != ""
+
+
+def test_two_rules_of_one_name_are_told_apart() -> None:
+    """The first stopped the run at step 1; the second has not spoken yet, and its two steps are there."""
+    first = rule(type="metric", metric="loss", above=2.0, stop=True)
+    second = rule(type="metric", metric="loss", above=1.0, steps=2, stop=True)
+    before, told = watch(first, lines("loss", 1.5, 3), [])
+    assert before.halt != ""
+    events = [{"kind": kind, **fields} for kind, fields in told]
+    after = Watcher([second], lines("loss", 1.5, 3), events, lambda *_, **__: None)
+    after.observe(2, {"loss": 1.5})
+    assert "for 2 steps" in after.halt
 
 
 @pytest.mark.parametrize(

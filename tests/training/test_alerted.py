@@ -45,3 +45,17 @@ def test_other_alerts_do_not_make_it_another_run(tmp_path: Path) -> None:
     with pytest.raises(Alerted):
         klimb.train(recipe(alert), run=tmp_path / "run")
     assert klimb.train(recipe(), run=tmp_path / "run").step == 9
+
+
+def test_an_alert_before_the_first_step_stops_there_and_the_run_goes_on_from_there(tmp_path: Path) -> None:
+    alert = {"type": "metric", "metric": "eval/accuracy", "above": -1.0, "stop": True}
+    path = tmp_path / "run"
+    with pytest.raises(Alerted, match="past step 0"):
+        klimb.train(recipe(alert), run=path)
+    assert not list((path / "rollouts").iterdir()), "nothing was sampled after it"
+    assert klimb.train(recipe(), run=path).step == 9
+    assert [line["step"] for line in RunDir.open(path).read_metrics()] == list(range(10))
+    klimb.train(recipe(), run=tmp_path / "calm")
+    one, other = content(path), content(tmp_path / "calm")
+    names = [name for name in other if name not in ("config.json", "environment.json")]
+    assert [name for name in names if one.get(name) != other[name]] == []

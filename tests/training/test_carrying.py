@@ -170,3 +170,19 @@ def test_the_samplers_weights_may_be_of_tokens_or_of_whole_answers(level: str) -
     torch.testing.assert_close(cut.weight, of.clamp(max=1.5))
     torch.testing.assert_close(kept.weight, torch.where((of >= 0.5) & (of <= 2.0), of, 0.0))
     assert corrected(batch, now, NoCorrection(), True) is batch
+
+
+def test_a_steered_coefficient_neither_dies_nor_runs_away() -> None:
+    one = Controller(Control(target=0.1, gain=1.0, limit=0.9, span=50.0), 0.4)
+    for kl, end in ((0.0, 0.4 / 50), (1e9, 0.4 * 50)):
+        for _ in range(200):
+            one.observe(BATCH, kl)
+        assert one.coefficient == pytest.approx(end)
+
+
+def test_a_controller_whose_factor_could_be_zero_is_a_fault() -> None:
+    (fault,) = Control(target=0.1, gain=1.0, limit=1.0).faults()
+    assert "it stays 0" in fault.found
+    assert Control(target=0.1, gain=1.0, limit=0.99).faults() == []
+    with pytest.raises(ValueError, match="span"):
+        Control(span=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,11 @@ from klimb.batch import Batch, Outputs
 from klimb.config import resolve
 from klimb.errors import CheckpointError
 from klimb.objectives.ppo import PPO
+from klimb.policy.critic import Critic
 from klimb.recipe import Recipe
+from klimb.rundir import RunDir
 from klimb.selection.every import Every
+from klimb.training import state as saved
 from klimb.training.base import AdamW, Training
 from klimb.training.optimizer import MasterAdamW
 from klimb.training.step import Learner, learn
@@ -197,9 +201,23 @@ def test_schedule_free_goes_on_with_a_detached_critic_to_the_same_bits(tmp_path:
         assert (tmp_path / "whole" / last / name).read_bytes() == (tmp_path / "broken" / last / name).read_bytes(), name
 
 
-def test_a_fork_from_a_run_without_a_critic_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_fork_from_a_run_without_a_critic_begins_one_and_says_so(tmp_path: Path) -> None:
     plain = settings(objective={"type": "grpo"}) | {"training": {"steps": 1, "micro_tokens": 64}}
     klimb.train(resolve(Recipe, plain), run=tmp_path / "plain")
     assert not (tmp_path / "plain/checkpoints/step-000001/critic.safetensors").exists()
+    chosen = settings() | {"training": {"steps": 3, "micro_tokens": 64}, "checkpoints": {"every": 1, "keep": 9}}
+    klimb.train(resolve(Recipe, chosen), run=tmp_path / "fork", fork=f"{tmp_path / 'plain'}@1")
+    (told,) = [event for event in RunDir.open(tmp_path / "fork").read_events() if event["kind"] == "begun_anew"]
+    assert told["what"] == ["critic"]
+    held = [load_file(tmp_path / f"fork/checkpoints/step-{step:06d}/critic.safetensors") for step in (1, 3)]
+    assert not held[0]["weight"].any() and held[1]["weight"].any(), "zero where it began, and it has learned"
+    shutil.rmtree(tmp_path / "fork/checkpoints/step-000003")
+    klimb.train(resolve(Recipe, chosen), run=tmp_path / "fork")
+    again = load_file(tmp_path / "fork/checkpoints/step-000003/critic.safetensors")
+    assert torch.equal(again["weight"], held[1]["weight"]), "goes on to the same bits"
+    moments = load_file(tmp_path / "fork/checkpoints/step-000003/optimizer.safetensors")
+    assert int(moments["begun.critic.weight"]) == 4, "the updates of the step before"
+    lacking = tmp_path / "fork/checkpoints/step-000003/critic.safetensors"
+    lacking.unlink()
     with pytest.raises(CheckpointError, match=r"critic\.safetensors is missing"):
-        klimb.train(resolve(Recipe, settings()), run=tmp_path / "fork", fork=f"{tmp_path / 'plain'}@1")
+        saved.restore(lacking.parent, MasterAdamW([], AdamW()), {"critic": Critic(2)})

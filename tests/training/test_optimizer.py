@@ -84,3 +84,25 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule() -> None:
     assert [learning_rate(linear, step, 8) for step in (4, 5, 8)] == [1.0, 0.8, 0.19999999999999996]
     cosine = settings.model_copy(update={"schedule": "cosine"})
     assert learning_rate(cosine, 8, 8) < 0.1 < learning_rate(cosine, 6, 8) < 1.0
+
+
+def test_weights_that_come_in_later_are_updated_as_if_they_had_an_optimizer_of_their_own() -> None:
+    """Adam's correction for moments that began at zero counts from there, not from the first update of the others."""
+    old, new, alone = (named(torch.float32) for _ in range(3))
+    first = MasterAdamW(old.named_parameters("old"), SETTINGS)
+    for _ in range(5):
+        first.begin(1)
+        old(torch.ones(2, 3)).square().sum().backward()
+        first.step(0.01, first.norm())
+    both = MasterAdamW([*old.named_parameters("old"), *new.named_parameters("new")], SETTINGS)
+    both.restore({**both.master, **first.master}, first.state(), 5, {"new.weight", "new.bias"})
+    own = MasterAdamW(alone.named_parameters(), SETTINGS)
+    for _ in range(2):
+        for optimizer, model in ((both, new), (own, alone)):
+            optimizer.begin(1)
+            model(torch.full((4, 3), 2.0)).square().sum().backward()
+            optimizer.step(0.01, optimizer.norm())
+        saved = both.state()
+        both.restore(both.master, {name: tensor.clone() for name, tensor in saved.items()}, both.count)
+    assert torch.equal(new.weight, alone.weight) and torch.equal(new.bias, alone.bias)
+    assert int(both.state()["begun.new.weight"]) == 5

@@ -14,6 +14,9 @@ def unbiased(total: float, count: int, decay: float) -> float:
 
 
 def proportional(coefficient: float, found: float, target: float, gain: float, limit: float) -> float:
-    """beta' = beta (1 + gain clip((KL - target) / target, -limit, limit)) (Ziegler et al., 1909.08593, Sec. 2.2)."""
+    """beta' = beta (1 + gain clip((KL - target) / target, -limit, limit)) (Ziegler et al., 1909.08593, Sec. 2.2).
+
+    With gain * limit < 1 the factor is positive.
+    """
     error = (found - target) / target
     return coefficient * (1 + gain * min(max(error, -limit), limit))

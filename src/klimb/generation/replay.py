@@ -93,8 +93,9 @@ def _opened(path: Path) -> Iterator[ReplaySampler]:
 
 def _recording(path: Path) -> dict[tuple[int, ...], Recorded]:
     from klimb.rollouts import read
+    from klimb.rundir import DISCARDED, used
 
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = used(path) if path.is_dir() else [path]
     if not files:
         raise DataError(f"rollouts to repeat in {path}", "no .parquet file", "generator.path=RUN/rollouts")
     prompts: dict[tuple[int, ...], Recorded] = {}
@@ -104,6 +105,11 @@ def _recording(path: Path) -> dict[tuple[int, ...], Recorded]:
         for rollout in group.rollouts:
             recorded.completions.append(rollout.completion)
             recorded.by_seed[rollout.seed] = rollout.completion
+    left = sorted(path.glob(f"*{DISCARDED}")) if path.is_dir() else []
+    for group in (group for file in left for group in read(file)):  # known by seed alone: nobody learned from them
+        recorded = prompts.setdefault(group.prompt.tokens, Recorded())
+        recorded.transforms.add(group.transform)
+        recorded.by_seed |= {rollout.seed: rollout.completion for rollout in group.rollouts}
     return prompts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,19 +14,19 @@ from klimb.lens.words import Words
 if TYPE_CHECKING:
     from klimb.batch import Batch
     from klimb.lens.measure import Measured
-    from klimb.objectives.base import Objective
     from klimb.policy.policy import Policy
-    from klimb.selection.base import Selector
     from klimb.types import Group
 
 Floats = NDArray[np.float32]
+Learning = Callable[["Batch", dict[str, "Floats"], list[str]], Sequence[bool]]
+"""Adds `advantage` and `kept` to the values, or a line on what is missing; says which rows had a gradient."""
 LIMIT = 20.0
 """Log-ratios are clamped to this before the exponential, as in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scorers:
-    """What measures a view: a policy with its name, the initial policy, the rule that says what learns.
+    """What measures a view: a policy with its name, the initial policy, what says what learned.
 
     `drew` says that the policy is the very one that drew the rollouts: then there is no ratio to show.
     """
@@ -34,8 +34,7 @@ class Scorers:
     policy: Policy | None = None
     label: str = ""
     initial: Policy | None = None
-    objective: Objective | None = None
-    selector: Selector | None = None
+    learning: Learning | None = None
     words: Words = field(default_factory=lambda: Words(None))
     drew: bool = False
 
@@ -73,7 +72,7 @@ def look(name: str, groups: Sequence[Group], scorers: Scorers, missing: Sequence
     if scorers.policy is not None and batch.tokens.numel():
         found = measure(scorers.policy, batch, _other(scorers))
         _add_measured(values, found, scorers, lacks)
-    live = _add_learning(values, batch, scorers, lacks)
+    live = [] if scorers.learning is None else scorers.learning(batch, values, lacks)
     return View(
         name=name,
         policy=scorers.label,
@@ -128,28 +127,3 @@ def _add_measured(values: dict[str, Floats], found: Measured, scorers: Scorers, 
     elif found.kl is not None and found.initial_logp is not None and found.initial_entropy is not None:
         values["kl"] = found.kl
         values["initial_logp"], values["initial_entropy"] = found.initial_logp, found.initial_entropy
-
-
-def _add_learning(values: dict[str, Floats], batch: Batch, scorers: Scorers, missing: list[str]) -> list[bool]:
-    """Advantages and kept tokens, by the run's own objective and selector; whether each row has a gradient."""
-    import torch
-
-    if scorers.objective is None or scorers.selector is None:
-        return []
-    if "initial_logp" in values:
-        batch = batch.replace(ref=torch.from_numpy(values["initial_logp"]))
-    if batch.entropy is None and "entropy" in values:
-        batch = batch.replace(entropy=torch.from_numpy(values["entropy"]))
-    batch = batch.replace(old=batch.sampler)
-    try:
-        batch = scorers.objective.advantage(batch)
-        assert batch.advantage is not None
-        values["advantage"] = batch.advantage.numpy()
-        keep = scorers.selector.keep(batch)
-        values["kept"] = keep.numpy().astype(np.float32)
-        batch = batch.replace(learn=keep)
-        live = scorers.objective.live(batch.replace(weight=scorers.objective.weighting(batch)))
-    except ValueError as error:  # a method that needs what only training has, such as a critic's values
-        missing.append(f"advantages or kept tokens ({error})")
-        return []
-    return [bool(row) for row in live.tolist()]

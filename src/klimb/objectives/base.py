@@ -51,6 +51,15 @@ class Objective(Settings):
         return False
 
     @property
+    def beyond_group(self) -> bool:
+        """Whether an advantage depends on other prompts' answers, so that groups cannot be left out for their rewards.
+
+        Where not, a group of equal rewards has advantages of zero (but for what is punished by length beside them), and
+        leaving it out changes no other's.
+        """
+        return False
+
+    @property
     def carried(self) -> Carried:
         """What is carried from step to step; its numbers are given back in `batch.carried`."""
         return Carried()

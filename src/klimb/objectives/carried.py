@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from klimb.config import Settings
+from klimb.errors import KlimbError
 
 COEFFICIENT = "kl_coefficient"
 """In `Batch.carried`: the KL's coefficient in this step, where it is steered."""
@@ -30,6 +31,15 @@ class Control(Settings):
     """How much of the relative error the coefficient changes by."""
     limit: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """The largest relative error that counts."""
+    span: Annotated[float, Field(gt=1.0)] = 1000.0
+    """The coefficient stays between beta / span and beta * span, whatever the KL does."""
+
+    def faults(self) -> list[KlimbError]:
+        """A factor of zero would end the KL for ever."""
+        if self.gain * self.limit < 1:
+            return []
+        found = "a KL of 0 then multiplies the coefficient by 0, and it stays 0"
+        return [KlimbError(f"control.gain={self.gain:g} control.limit={self.limit:g}", found, "control.limit=0.2")]
 
 
 class Refresh(Settings):

@@ -51,6 +51,10 @@ class Custom(Objective):
         return self._inner.minimum_group
 
     @property
+    def beyond_group(self) -> bool:
+        return self._inner.beyond_group
+
+    @property
     def refers(self) -> bool:
         return self._inner.refers
 

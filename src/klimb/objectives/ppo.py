@@ -50,6 +50,10 @@ class PPO(Objective):
     def moves_trunk(self) -> bool:
         return self.trunk
 
+    @property
+    def beyond_group(self) -> bool:
+        return True
+
     def advantage(self, batch: Batch) -> Batch:
         value = given(batch, "value")
         reward = F.value.at_last(batch.reward.to(value.dtype), batch.learn, batch.row)

@@ -41,6 +41,10 @@ class Reinforce(Penalised):
     def minimum_group(self) -> int:
         return 2 if self.baseline in ("group", "leave_one_out") else 1
 
+    @property
+    def beyond_group(self) -> bool:
+        return self.baseline not in ("group", "leave_one_out")
+
     def advantage(self, batch: Batch) -> Batch:
         reward = self.rewarded(batch)
         if self.baseline == "moving":

@@ -29,6 +29,10 @@ class ReinforcePP(Penalised):
     """How far above one a ratio may rise before it is clipped."""
     kl: KL = KL(where="reward", estimator="k1")
 
+    @property
+    def beyond_group(self) -> bool:
+        return True
+
     def advantage(self, batch: Batch) -> Batch:
         whole = spread(batch, F.advantage.uncentred(batch.reward, batch.scored, batch.group, len(batch.prompts)))
         charged = self.charged(batch, given(whole, "advantage"))

@@ -33,6 +33,10 @@ class ReinforcePPBaseline(Penalised):
     def minimum_group(self) -> int:
         return 2
 
+    @property
+    def beyond_group(self) -> bool:
+        return True
+
     def advantage(self, batch: Batch) -> Batch:
         whole = spread(batch, F.advantage.group_mean(batch.reward, batch.scored, batch.group, len(batch.prompts)))
         charged = self.charged(batch, given(whole, "advantage"))

@@ -14,15 +14,13 @@ from klimb.policy.sparing import made_by
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight * x / sqrt(mean(x^2) + eps), the mean in float32, over the last axis; keeps x and one number a row."""
     out: Tensor = cast(Any, _RMSNorm).apply(x, weight, eps)
-    x, weight = x.detach(), weight.detach()
-    return made_by(lambda: _scaled(x, _inverse(x, eps)).mul_(weight), out)
+    return made_by(lambda x, weight: _scaled(x, _inverse(x, eps)).mul_(weight), out, x, weight)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up; keeps its two inputs only."""
     out: Tensor = cast(Any, _SwiGLU).apply(gate, up)
-    gate, up = gate.detach(), up.detach()
-    return made_by(lambda: nnf.silu(gate).mul_(up), out)
+    return made_by(lambda gate, up: nnf.silu(gate).mul_(up), out, gate, up)
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from klimb.errors import DataError
 from klimb.rollouts.form import CURE, ROW_GROUP, current, fault, major_of
+from klimb.rundir import used
 from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rollout, Score, Transform
 
 SHARED = (
@@ -36,9 +37,9 @@ def from_bytes(content: bytes, path: Path = Path("rollouts")) -> list[Group]:
 
 
 def files_of(logs: Path) -> list[Path]:
-    """The rollouts files of a file, a folder or a run directory, in order. Raises DataError."""
+    """The rollouts files of a file, a folder or a run directory, in order, none of discarded ones. Raises DataError."""
     folder = logs / "rollouts" if (logs / "rollouts").is_dir() else logs
-    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [logs]
+    files = used(folder) if folder.is_dir() else [logs]
     if not files:
         raise DataError(f"rollouts in {logs}", "no .parquet file", "a rollouts file, a folder of them, or a run")
     return files

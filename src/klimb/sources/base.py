@@ -88,3 +88,14 @@ class Source(Settings):
     def open(self, supplies: Supplies) -> Experience:
         """The source, ready to give."""
         raise NotImplementedError
+
+
+def discarded(experience: Experience) -> Sequence[Group]:
+    """The groups that were drawn for the last step and that nobody learns from; none where nothing is left out."""
+    left: Sequence[Group] = getattr(experience, "discarded", ())
+    return left
+
+
+def tokens_of(groups: Sequence[Group]) -> int:
+    """How many completion tokens there are."""
+    return sum(len(rollout.completion.tokens) for group in groups for rollout in group.rollouts)

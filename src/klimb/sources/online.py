@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from klimb.errors import KlimbError
 from klimb.generation.base import Request
 from klimb.rewards.total import combine
 from klimb.seeds import draw_seed, permutation
-from klimb.sources.base import Experience, Source, Supplies
+from klimb.sources.base import Experience, Source, Supplies, tokens_of
 from klimb.types import Completion, Group, Prompt, Rollout, Score
 
 
@@ -32,6 +33,13 @@ class Online(Source):
     """Dynamic sampling (DAPO, 2503.14476, Eq. 11): groups whose rewards are all equal are left out, and other prompts
     are asked in their place, for at most so many further rounds; 0 = every group is kept."""
 
+    def faults(self) -> list[KlimbError]:
+        """One completion is a group without a signal: all would be thrown away."""
+        if not self.dynamic or self.completions > 1:
+            return []
+        found = "completions=1, whose rewards are always all equal"
+        return [KlimbError(f"keep the groups with a signal (dynamic={self.dynamic})", found, "completions=2 or more")]
+
     def open(self, supplies: Supplies) -> Experience:
         return OnlineExperience(self, supplies)
 
@@ -42,6 +50,8 @@ class OnlineExperience:
     def __init__(self, settings: Online, supplies: Supplies) -> None:
         self.settings, self.supplies = settings, supplies
         self._told: dict[str, float] = {}
+        self.discarded: Sequence[Group] = ()
+        """What the last step drew and nobody learns from."""
 
     def groups(self, step: int) -> list[Group]:
         """Samples and scores the groups of step `step` (from 1).
@@ -55,18 +65,27 @@ class OnlineExperience:
         first = self.drawn(prompts[:wanted], seeds[:wanted])
         if not self.settings.dynamic:
             return first
-        kept, drawn = [group for group in first if not group.degenerate], wanted
+        every, drawn = list(first), wanted
+        kept = [group for group in first if not group.degenerate]
         for _ in range(self.settings.dynamic):
             if not (missing := wanted - len(kept)):
                 break
             chosen = slice(drawn, drawn + missing)
-            kept += [group for group in self.drawn(prompts[chosen], seeds[chosen]) if not group.degenerate]
+            found = self.drawn(prompts[chosen], seeds[chosen])
+            every += found
+            kept += [group for group in found if not group.degenerate]
             drawn += missing
-        self._told = {"group/drawn": float(drawn), "group/degenerate": 1 - len(kept) / drawn}
+        self.discarded = [group for group in every if group.degenerate] if kept else every[wanted:]
+        self._told = {
+            "group/drawn": float(drawn),
+            "group/degenerate": 1 - len(kept) / drawn,
+            "group/discarded": float(len(self.discarded)),
+            "tokens/discarded": float(tokens_of(self.discarded)),
+        }
         return kept or first
 
     def metrics(self) -> dict[str, float]:
-        """With dynamic sampling: how many prompts the last step asked, and the share that had no signal."""
+        """With dynamic sampling: how many prompts the last step asked, how many had no signal, what was left out."""
         return self._told
 
     def drawn(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:

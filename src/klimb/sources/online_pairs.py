@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -37,6 +37,11 @@ class OnlinePairsExperience:
         found = [labelled(group) for group in self._inner.groups(step)]
         self._share = sum(group.rollouts[0].label is Label.CHOSEN for group in found) / len(found)
         return found
+
+    @property
+    def discarded(self) -> Sequence[Group]:
+        """What was drawn beside them."""
+        return self._inner.discarded
 
     def metrics(self) -> Mapping[str, float]:
         """What sampling has to tell, and the share of prompts that gave a pair."""

@@ -107,6 +107,7 @@ class Json(Lines):
 
 
 def event_line(kind: str, fields: Mapping[str, Any]) -> str:
-    """An event on one harmless line."""
-    details = "  ".join(f"{name}: {value}" for name, value in fields.items() if value not in (None, "", [], {}))
+    """An event on one harmless line; the settings of an alert's rule stand in the file only."""
+    told = {name: value for name, value in fields.items() if (kind, name) != ("alert", "settings")}
+    details = "  ".join(f"{name}: {value}" for name, value in told.items() if value not in (None, "", [], {}))
     return visible(f"{kind.replace('_', ' ')}  {details}".rstrip(), lines=False, limit=300)

@@ -44,6 +44,7 @@ GLOSSARY: tuple[Metric, ...] = (
     ),
     Metric("group/degenerate", "share", "prompts whose completions all got the same reward: no signal", "down"),
     Metric("group/drawn", "count", "prompts asked in this step, with dynamic sampling", "down"),
+    Metric("group/discarded", "count", "prompts asked in this step whose completions are left out", "down"),
     Metric("group/<name>", "share", "prompts of this kind"),
     # policy
     Metric(
@@ -149,8 +150,9 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("diversity/distinct_1", "share", "different tokens among all tokens of a prompt's completions"),
     Metric("diversity/distinct_2", "share", "different pairs of tokens among all pairs of a prompt's completions"),
     Metric("diversity/repetition", "share", "runs of four tokens that stood in the same completion before", "down"),
-    Metric("tokens/sampled", "tokens", "completion tokens sampled in this step"),
+    Metric("tokens/sampled", "tokens", "completion tokens sampled in this step, discarded ones too"),
     Metric("tokens/trained", "tokens", "completion tokens that carried a gradient in this step"),
+    Metric("tokens/discarded", "tokens", "completion tokens sampled in this step and left out of it", "down"),
     Metric("tokens/<name>", "tokens", "a further count of tokens in this step"),
     # held-out evaluation
     Metric("eval/accuracy", "share", "held-out completions that are correct, of those that could be scored", "up"),

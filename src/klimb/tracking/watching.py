@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ from klimb.tracking.alerts import Alert
 
 
 class Watcher:
-    """The rules of one run. `lines` and `events` are what the run's directory holds already."""
+    """The rules of one run. `lines` and `events` are what the run's directory holds already.
+
+    Events later than the last line are of steps that the run goes through again: they count for nothing.
+    """
 
     def __init__(
         self,
@@ -20,8 +24,9 @@ class Watcher:
     ) -> None:
         self._rules, self._lines, self._tell = rules, list(lines), tell
         self._ringing = [False] * len(rules)
+        last = max((int(line["step"]) for line in lines), default=-1)
         stops = [event for event in events if event.get("kind") == "alert" and event.get("stop")]
-        self._since = {str(event["rule"]): int(event["step"]) for event in stops}
+        self._since = {_stopped(event): int(event["step"]) for event in stops if int(event["step"]) <= last}
         self.halt = ""
         """What should stop the run; empty where nothing should."""
 
@@ -31,9 +36,20 @@ class Watcher:
             return
         self._lines.append({**line, "step": step})
         for place, rule in enumerate(self._rules):
-            new = sum(one["step"] > self._since.get(rule.label, -1) for one in self._lines)
+            since = self._since.get(_settings(rule), self._since.get(rule.label, -1))
+            new = sum(one["step"] > since for one in self._lines)
             what = rule.trips(self._lines) if new >= rule.steps else ""
             if what and not self._ringing[place]:
-                self._tell("alert", rule=rule.label, step=step, what=what, stop=rule.stop)
+                self._tell("alert", rule=rule.label, step=step, what=what, stop=rule.stop, settings=_settings(rule))
                 self.halt = self.halt or (what if rule.stop else "")
             self._ringing[place] = bool(what)
+
+
+def _settings(rule: Alert) -> str:
+    """What tells a rule from every other one, whatever it is called."""
+    return json.dumps(rule.model_dump(mode="json"), sort_keys=True)
+
+
+def _stopped(event: Mapping[str, Any]) -> str:
+    """The rule that stopped the run; events of older versions know only what it is called."""
+    return str(event.get("settings") or event["rule"])

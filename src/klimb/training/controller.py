@@ -21,6 +21,7 @@ class Controller:
 
     def __init__(self, settings: Control, beta: float) -> None:
         self.settings, self.coefficient = settings, beta
+        self.bounds = beta / settings.span, beta * settings.span
 
     def numbers(self) -> dict[str, float]:
         """The coefficient of the next step."""
@@ -30,7 +31,8 @@ class Controller:
         """Moves the coefficient up where the KL was above its target, down where it was below."""
         used, s = self.coefficient, self.settings
         if kl is not None:
-            self.coefficient = F.moving.proportional(used, kl, s.target, s.gain, s.limit)
+            moved = F.moving.proportional(used, kl, s.target, s.gain, s.limit)
+            self.coefficient = min(max(moved, self.bounds[0]), self.bounds[1])
         return {"objective/kl_coefficient": used}
 
     def state(self) -> dict[str, Tensor]:

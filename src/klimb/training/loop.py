@@ -14,7 +14,7 @@ from klimb.errors import Alerted, Diverged, Interrupted
 from klimb.generation.base import Sampler
 from klimb.rundir import RunDir
 from klimb.seeds import seed_of
-from klimb.sources.base import Experience
+from klimb.sources.base import Experience, discarded
 from klimb.training import believing, checkpoint, state
 from klimb.training.base import Checkpoints, Optimizer
 from klimb.training.keeping import Keeper
@@ -93,8 +93,9 @@ def train(crew: Crew, progress: Progress) -> Progress:
     steps = crew.learner.settings.steps
     with stop_flag() as flag:
         try:
-            if progress.step == 0 and crew.due(0, steps):
+            if progress.step == 0 and crew.due(0, steps) and not crew.rundir.read_metrics():
                 _record(crew, 0, _evaluated(crew, 0))
+                _halt(crew, progress, saved=False)
             while progress.step < steps:
                 _heed(flag)
                 progress = _advance(crew, progress, flag)
@@ -102,15 +103,14 @@ def train(crew: Crew, progress: Progress) -> Progress:
                     crew.tidy()
                 if progress.bad >= crew.learner.settings.patience:
                     raise _diverged(crew, progress)
-                halt = crew.alarm.halt if crew.alarm else ""
-                if progress.step % crew.checkpoints.every == 0 or progress.step == steps or halt:
-                    _save(crew, progress)
-                if halt:
-                    raise _alerted(crew, progress, halt)
+                due = progress.step % crew.checkpoints.every == 0 or progress.step == steps
+                if due:
+                    save(crew, progress)
+                _halt(crew, progress, saved=due)
         except _Stop:
             crew.learner.optimizer.clear()
             if progress.step and not (crew.rundir.checkpoints / checkpoint.name_of(progress.step)).exists():
-                _save(crew, progress)
+                save(crew, progress)
             assert flag.signal is not None
             raise Interrupted(flag.signal, str(crew.rundir.path)) from None
     return progress
@@ -126,19 +126,35 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
     tally = learn(crew.learner, Batch.of(groups), lr, seed_of(crew.seed, step), crew.watch, lambda: _heed(flag))
     with crew.watch.stage("save"):
         rollouts.write(crew.rundir.rollout(step), groups, step)
+        if left := discarded(crew.experience):
+            rollouts.write(crew.rundir.discarded(step), left, step)
     moved = crew.learner.optimizer.count - before
     if moved:
         with crew.watch.stage("sync"):
             crew.moved()
             crew.sampler.refresh()
-    metrics = tally.metrics() | believing.metrics(tally) | summarise(groups) | dict(crew.experience.metrics())
-    metrics["optim/lr"] = lr
+    metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left)
+    metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr}
     if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)
     _record(crew, step, metrics)
     bad = 0 if moved else progress.bad + bool(tally.skipped)
     return replace(progress, step=step, updates=crew.learner.optimizer.count, bad=bad)
+
+
+def _halt(crew: Crew, progress: Progress, saved: bool) -> None:
+    """Saves and raises Alerted where an alert wants the run to stop."""
+    halt = crew.alarm.halt if crew.alarm else ""
+    if not halt:
+        return
+    if not saved:
+        save(crew, progress)
+    raise Alerted(
+        f"train past step {progress.step}",
+        f"an alert: {halt}; saved in {crew.rundir.path}",
+        "run the same command again to go on, or with another alerts=[...]",
+    )
 
 
 def _evaluated(crew: Crew, step: int) -> dict[str, float]:
@@ -163,7 +179,8 @@ def _tell_skipped(crew: Crew, step: int, tally: Tally) -> None:
         crew.log.event("skipped", step=step, what=f"{what} was not finite; the update was not made")
 
 
-def _save(crew: Crew, progress: Progress) -> None:
+def save(crew: Crew, progress: Progress) -> None:
+    """Writes a checkpoint of everything, and removes what is older than `checkpoints.keep`."""
     folder: Path = crew.rundir.checkpoints
     with crew.watch.stage("save"):
         crew.rundir.sync()
@@ -189,14 +206,6 @@ def _diverged(crew: Crew, progress: Progress) -> Diverged:
         f"train past step {progress.step}",
         f"{progress.bad} steps in a row were not finite; {where}",
         "look at events.jsonl for what was not finite; lower optimizer.lr or check the rewards",
-    )
-
-
-def _alerted(crew: Crew, progress: Progress, what: str) -> Alerted:
-    return Alerted(
-        f"train past step {progress.step}",
-        f"an alert: {what}; saved in {crew.rundir.path}",
-        "run the same command again to go on, or with another alerts=[...]",
     )
 
 

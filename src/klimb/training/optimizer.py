@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class MasterAdamW:
         self.first = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
         self.second = {name: torch.zeros_like(moment) for name, moment in self.first.items()}
         self.count = 0
+        self._begun: dict[str, int] = {}
+        """At which count a parameter came in, where that was not the first: Adam corrects its moments from there."""
         self._low = {n: torch.zeros_like(p, dtype=torch.int16) for n, p in self.parameters.items() if _halved(p)}
         self._gradients = Gradients(self.parameters.items())
 
@@ -64,7 +66,7 @@ class MasterAdamW:
             low = self._low.get(name)
             flat = [tensor.reshape(-1).split(CHUNK) for tensor in (*parts, *([] if low is None else [low]))]
             for chunk in zip(*flat, strict=True):
-                self._update(lr, scale, *chunk)
+                self._update(lr, scale, self.count - self._begun.get(name, 0), *chunk)
         self.count += 1
         self.clear()
 
@@ -72,13 +74,14 @@ class MasterAdamW:
         self,
         lr: float,
         scale: float,
+        count: int,
         gradient: Tensor,
         weight: Tensor,
         first: Tensor,
         second: Tensor,
         low: Tensor | None = None,
     ) -> None:
-        """AdamW on some weights, in float32."""
+        """AdamW on some weights, in float32, `count` updates after they came in."""
         master = weight if low is None else join(weight, low)
         adamw(
             [master],
@@ -86,7 +89,7 @@ class MasterAdamW:
             [first],
             [second],
             [],
-            [torch.tensor(float(self.count), device=master.device)],
+            [torch.tensor(float(count), device=master.device)],
             foreach=False,
             fused=_fusable(master),
             amsgrad=False,
@@ -101,21 +104,27 @@ class MasterAdamW:
             split(master, weight, low)
 
     def state(self) -> dict[str, Tensor]:
-        """The moments, by name, for a safetensors file."""
-        return {f"first.{n}": t for n, t in self.first.items()} | {f"second.{n}": t for n, t in self.second.items()}
+        """The moments, by name, for a safetensors file; and when a parameter came in, where that was later."""
+        begun = {f"begun.{n}": torch.tensor(count) for n, count in self._begun.items()}
+        firsts = {f"first.{n}": t for n, t in self.first.items()}
+        return firsts | {f"second.{n}": t for n, t in self.second.items()} | begun
 
-    def restore(self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int) -> None:
-        """Puts a saved state back, in place."""
+    def restore(
+        self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int, anew: Collection[str] = ()
+    ) -> None:
+        """Puts a saved state back, in place; what is `anew` begins with moments of zero, as of this count."""
         self.clear()
         self.count = count
+        self._begun = {n: int(moments[f"begun.{n}"]) for n in self.parameters if f"begun.{n}" in moments}
+        self._begun |= dict.fromkeys(anew, count)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 if name in self._low:
                     split(master[name].to(parameter.device, torch.float32), parameter.detach(), self._low[name])
                 else:
                     parameter.copy_(master[name])
-                self.first[name].copy_(moments[f"first.{name}"])
-                self.second[name].copy_(moments[f"second.{name}"])
+                for kind, held in (("first", self.first), ("second", self.second)):
+                    held[name].zero_() if name in anew else held[name].copy_(moments[f"{kind}.{name}"])
 
     def close(self) -> None:
         """Frees gradients and takes the hooks off the parameters."""

@@ -10,7 +10,7 @@ run does not depend on how often it is evaluated or saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import schedulefree
 import torch
 from torch import Tensor
 
+from klimb.errors import CheckpointError
 from klimb.training.base import ScheduleFree
 from klimb.training.gradients import Gradients
 
@@ -105,8 +106,19 @@ class MasterScheduleFree:
             kept |= {f"z.{name}": own["z"], f"second.{name}": own["exp_avg_sq"]} if own else {}
         return kept | {COUNTERS: torch.tensor(counters, dtype=torch.float64)}
 
-    def restore(self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int) -> None:
-        """Puts a saved state back, in place; x follows from y and z. Raises KeyError for another optimizer's."""
+    def restore(
+        self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int, anew: Collection[str] = ()
+    ) -> None:
+        """Puts a saved state back, in place; x follows from y and z. Raises KeyError for another optimizer's.
+
+        Raises CheckpointError where weights come in later: the average and its counters are of all weights together.
+        """
+        if anew:
+            raise CheckpointError(
+                "begin some weights anew under optimizer.type=schedule_free",
+                f"the checkpoint has no {min(anew)}, and one average over all weights",
+                "a checkpoint of a run that had them, or a run of its own without --fork",
+            )
         self.clear()
         k, weights, largest = moments[COUNTERS].tolist()
         self._put({name: moments[f"y.{name}"] for name in self.y})

@@ -58,10 +58,21 @@ def read_progress(folder: Path) -> Progress:
     return Progress(**json.loads((folder / "state.json").read_text()))
 
 
-def restore(folder: Path, optimizer: Updater, keepers: Mapping[str, Keeper] = MappingProxyType({})) -> Progress:
-    """Puts a checkpoint's weights, moments and keepers back, in place, and returns its progress."""
+def restore(
+    folder: Path,
+    optimizer: Updater,
+    keepers: Mapping[str, Keeper] = MappingProxyType({}),
+    anew: list[str] | None = None,
+) -> Progress:
+    """Puts a checkpoint's weights, moments and keepers back, in place, and returns its progress.
+
+    Where `anew` is a list, a keeper that the checkpoint knows nothing of stays as it begins, and its name is added.
+    """
     progress = read_progress(folder)
-    kept = {name: _restore_keeper(folder, name, keeper) for name, keeper in keepers.items()}
+    new = [name for name in keepers if anew is not None and not (folder / f"{name}.safetensors").exists()]
+    kept = {n: one.state() if n in new else _restore_keeper(folder, n, one) for n, one in keepers.items()}
+    if anew is not None:
+        anew += new
     master: dict[str, Tensor] = _named(kept)
     for path in sorted((folder / "model").glob("*.safetensors")):
         master |= load_file(path)
@@ -72,7 +83,8 @@ def restore(folder: Path, optimizer: Updater, keepers: Mapping[str, Keeper] = Ma
             "use the model settings that the run began with",
         )
     try:
-        optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates)
+        weights = set(_named({name: kept[name] for name in new})) & set(optimizer.master)
+        optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates, weights)
     except KeyError as error:
         raise CheckpointError(
             f"load the checkpoint {folder}",

@@ -68,7 +68,8 @@ def learn(
         tally.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
-        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and learner.several)
+        asked = learner.several or batch.value is not None  # and with them the entropies
+        ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and asked)
         weighed = weigh(ranks, learner.objective, learner.selector, tokens)
         tell(tally, ranks, weighed, learner.selector)
         part = weighed.take(torch.nonzero(learner.objective.live(weighed)).flatten())
@@ -124,7 +125,7 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
 
 
 def _ranked(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch, fresh: bool) -> Batch:
-    """The entropies that the selector ranks by; those of the old log-probs' pass will do where nothing moved since."""
+    """The entropies that the selector ranks by; those of the pass before the first update will do until it."""
     by = learner.selector.ranks_by
     if by is None or (fresh and reads_current(learner.selector, batch.temperature)):
         return batch

@@ -8,15 +8,19 @@ from statistics import fmean, pstdev
 
 import numpy as np
 
+from klimb.sources.base import tokens_of
 from klimb.training.diversity import diversity
 from klimb.types import Finish, Group, Outcome
 
 
-def summarise(groups: Sequence[Group]) -> dict[str, float]:
-    """Rewards, outcomes, lengths and entropy of what was drawn in this step; of what is replayed, under other names."""
+def summarise(groups: Sequence[Group], discarded: Sequence[Group] = ()) -> dict[str, float]:
+    """Rewards, outcomes, lengths and entropy of what was drawn in this step; of what is replayed, under other names.
+
+    What was drawn beside them and `discarded` counts among the sampled tokens, and nowhere else.
+    """
     fresh = [group for group in groups if group.age is None]
     again = [group for group in groups if group.age is not None]
-    return (_drawn(fresh) if fresh else {"tokens/sampled": 0.0}) | (_replayed(again) if again else {})
+    return (_drawn(fresh, discarded) if fresh else {"tokens/sampled": 0.0}) | (_replayed(again) if again else {})
 
 
 def _replayed(groups: Sequence[Group]) -> dict[str, float]:
@@ -30,14 +34,14 @@ def _replayed(groups: Sequence[Group]) -> dict[str, float]:
     return out | ({"replay/reward": fmean(rewards)} if rewards else {})
 
 
-def _drawn(groups: Sequence[Group]) -> dict[str, float]:
+def _drawn(groups: Sequence[Group], discarded: Sequence[Group]) -> dict[str, float]:
     """Of some groups; a mean of nothing is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = [len(rollout.completion.tokens) for rollout in rollouts]
     out = {
         "length/mean": fmean(lengths),
         "length/truncated": fmean(r.completion.finish is Finish.LENGTH for r in rollouts),
-        "tokens/sampled": float(sum(lengths)),
+        "tokens/sampled": float(sum(lengths) + tokens_of(discarded)),
     }
     if any(not rollout.label for rollout in rollouts):  # what learns without rewards is not compared by them
         out["group/degenerate"] = fmean(group.degenerate for group in groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -54,8 +54,13 @@ class Updater(Protocol):
         """What is needed beside `master` to go on to the same bits, by name, for a safetensors file."""
         ...
 
-    def restore(self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int) -> None:
-        """Puts a saved state back, in place. Raises KeyError where it is that of another optimizer."""
+    def restore(
+        self, master: Mapping[str, Tensor], moments: Mapping[str, Tensor], count: int, anew: Collection[str] = ()
+    ) -> None:
+        """Puts a saved state back, in place. Raises KeyError where it is that of another optimizer.
+
+        The parameters that are `anew` have no moments in it. Raises CheckpointError where there can be none such.
+        """
         ...
 
 

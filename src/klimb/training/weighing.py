@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from klimb import functional as F
 from klimb.batch import Batch, Outputs
@@ -27,16 +28,21 @@ class Passes:
 
 def minibatches(batch: Batch, passes: Passes, seed: int) -> Iterator[Batch]:
     """The batch `epochs` times, each time cut by prompts, in an order that depends on the seed only."""
+    for rows in cuts(batch, passes, seed):
+        yield batch if passes.minibatches == 1 else batch.take(rows)
+
+
+def cuts(batch: Batch, passes: Passes, seed: int) -> Iterator[Tensor]:
+    """The rows of each of these."""
     if passes.minibatches == 1:
-        for _ in range(passes.epochs):
-            yield batch
+        yield from [torch.arange(batch.rows)] * passes.epochs
         return
     for epoch in range(passes.epochs):
         order = torch.from_numpy(permutation(seed_of("minibatch", seed), epoch, len(batch.prompts)))
         for groups in order.tensor_split(passes.minibatches):
             rows = torch.isin(batch.group, groups)
             if bool(rows.any()):
-                yield batch.take(torch.nonzero(rows).flatten())
+                yield torch.nonzero(rows).flatten()
 
 
 def weigh(batch: Batch, objective: Objective, selector: Selector, tokens: int = 1 << 30) -> Batch:

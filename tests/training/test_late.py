@@ -1,0 +1,40 @@
+"""What comes in late: weights that a fork begins anew, and entropies that a critic's pass has given already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import klimb
+from klimb.batch import Batch, Outputs
+from klimb.config import resolve
+from klimb.errors import CheckpointError
+from klimb.objectives.ppo import PPO
+from klimb.recipe import Recipe
+from klimb.selection import Top
+from tests.training.test_schedule_free import settings
+from tests.training.test_selecting import CURRENT, batch, learner, run
+from tests.training.toy import Bigram
+
+
+def test_weights_that_come_in_later_are_refused_with_a_cure(tmp_path: Path) -> None:
+    klimb.train(resolve(Recipe, settings(training={"steps": 1})), run=tmp_path / "first")
+    chosen = settings(objective={"type": "ppo"}, training={"steps": 2})
+    with pytest.raises(CheckpointError, match=r"critic\.bias.*one average.*without --fork"):
+        klimb.train(resolve(Recipe, chosen), run=tmp_path / "second", fork=f"{tmp_path / 'first'}@1")
+
+
+def test_a_critics_pass_before_the_first_update_gives_the_entropies_that_rank_too() -> None:
+    policy, calls = Bigram(), list[bool]()
+
+    def valued(given: Batch) -> Outputs:
+        calls.append(torch.is_grad_enabled())
+        out = policy(given)
+        return replace(out, value=out.logp * 0.1)
+
+    selector = Top(entropy=CURRENT)
+    run(learner(selector, PPO(), policy=valued), batch())
+    assert calls == [False, True], "the values with the entropies, then the update"
