@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hostile_more import MORE  # type: ignore[import-not-found]  # beside this file, as a user's own helpers would be
+
 calls = 0
 
 
@@ -120,12 +122,17 @@ DEEDS: dict[str, Any] = {
     "true": lambda: True,
     "random": random.random,
     "directory": lambda: float(Path.cwd() == Path("/")),
+    **MORE,
 }
 
 
 def single(prompt: str, completion: str, answer: str | None) -> Any:
     deed = DEEDS.get(completion)
     return float(completion == answer) if deed is None else deed()
+
+
+def deed(deed: str, completion: str, answer: str) -> Any:
+    return single("", deed if deed in DEEDS else completion, answer)
 
 
 def batch(prompts: list[str], completions: list[str], answer: list[str], **columns: Any) -> Any:

@@ -212,6 +212,6 @@ def test_a_worker_dies_with_the_process_that_started_it(root: Path) -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "open\n"
-        assert len(workers()) == 2, "the parent and its worker"
+        assert len(workers()) == 3, "the parent, the shepherd and its worker"
         parent.kill()
     assert gone()

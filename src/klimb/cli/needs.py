@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "gym": "reasoning_gym",
+        "grammar": "harper",
+        "schema": "jsonschema",
+        "language": "py3langid",
+        "math": "math_verify",
+        "sentiment": "vaderSentiment",
+        "spelling": "spellchecker",
+        "profanity": "profanity_check",
         "schedulefree": "schedulefree",
         "wandb": "wandb",
         "mlflow": "mlflow",

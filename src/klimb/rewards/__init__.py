@@ -9,8 +9,20 @@ from pydantic import Field
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
 from klimb.rewards.function import Function
+from klimb.rewards.grammar import Grammar
 from klimb.rewards.gym import Gym
+from klimb.rewards.instructions import Instructions
+from klimb.rewards.json_schema import JsonSchema
+from klimb.rewards.language import Language
 from klimb.rewards.length import Length
+from klimb.rewards.math_verify import MathVerify
 from klimb.rewards.numeric import Numeric
+from klimb.rewards.profanity import Profanity
+from klimb.rewards.regex import Regex
+from klimb.rewards.repetition import Repetition
+from klimb.rewards.sentiment import Sentiment
+from klimb.rewards.spelling import Spelling
 
-AnyReward = Annotated[Exact | Format | Function | Gym | Length | Numeric, Field(discriminator="type")]
+Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
+Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
+AnyReward = Annotated[Rules | Packages | Function, Field(discriminator="type")]

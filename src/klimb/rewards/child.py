@@ -7,10 +7,12 @@ second. What the function does to this process (its directory, its random number
 from __future__ import annotations
 
 import asyncio
+import builtins
 import ctypes
 import importlib.util
 import inspect
 import json
+import locale
 import math
 import os
 import random
@@ -24,6 +26,11 @@ from typing import Any
 LARGEST = 1e30
 """Rewards beyond this would not stay finite in float32 arithmetic."""
 
+TRL: dict[str, Any] = {"trainer_state": None, "environments": None}
+"""What TRL also gives, to functions that name it; there is no trainer here. Its loggers are functions: what they are
+told is dropped."""
+TRL |= dict.fromkeys(("log_extra", "log_metric"), lambda *_, **__: None)
+
 
 class Unusable(Exception):
     """Why the function cannot be used at all."""
@@ -34,7 +41,7 @@ def main(words: list[str]) -> None:
     requests, answers, parent, memory = (int(word) for word in words)
     _end_with(parent)
     _limit(memory)
-    home = os.getcwd()  # noqa: PTH109
+    os.register_at_fork(after_in_child=lambda: _deafen(requests, answers))
     first = _read(requests)
     if first is None:
         return
@@ -45,8 +52,9 @@ def main(words: list[str]) -> None:
         _write(answers, {"id": first["id"], "fatal": str(error)})
         return
     _write(answers, {"id": first["id"], "shape": shape})
+    restore = _surroundings()
     while (request := _read(requests)) is not None:
-        os.chdir(home)
+        restore()
         _write(answers, {"id": request["id"]} | _answer(function, shape, request))
 
 
@@ -62,6 +70,36 @@ def _answer(function: Callable[..., Any], shape: str, request: Mapping[str, Any]
         return {"fatal": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever a stranger's function raises, exits included
         return {"error": _say(error)}
+
+
+def _surroundings() -> Callable[[], None]:
+    """What puts this process's surroundings back as they are now; the state of the user's own file is the user's."""
+    home, environment, words, path = os.getcwd(), dict(os.environ), dict(vars(builtins)), list(sys.path)  # noqa: PTH109
+    deepest, places = sys.getrecursionlimit(), locale.setlocale(locale.LC_ALL)
+    mask = os.umask(0o022)
+    os.umask(mask)
+
+    def restore() -> None:
+        vars(builtins).update(words)
+        os.chdir(home)
+        os.umask(mask)
+        sys.setrecursionlimit(deepest)
+        sys.path[:] = path
+        if os.environ != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        if locale.setlocale(locale.LC_ALL) != places:
+            locale.setlocale(locale.LC_ALL, places)
+
+    return restore
+
+
+def _deafen(*channels: int) -> None:
+    """A copy of this process has no part in the conversation."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for channel in channels:
+        os.dup2(nowhere, channel)
+    os.close(nowhere)
 
 
 async def _awaited(value: Any) -> Any:
@@ -90,7 +128,10 @@ def _load(path: str, name: str) -> Callable[..., Any]:
 
 def _shape(function: Callable[..., Any]) -> str:
     """`batch` for f(prompts, completions, ...), `single` for f(prompt, completion, ...)."""
-    names = set(inspect.signature(function).parameters)
+    try:
+        names = set(inspect.signature(function).parameters)
+    except (TypeError, ValueError) as error:
+        raise Unusable(f"its parameters cannot be read: {error}") from error
     if names & {"prompts", "completions"}:
         return "batch"
     if names & {"prompt", "completion"}:
@@ -102,11 +143,15 @@ def _accepted(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dic
     """The arguments that the function can take, all of them if it takes any name."""
     parameters = inspect.signature(function).parameters.values()
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return dict(arguments)
+        return {name: value for name, value in TRL.items() if any(one.name == name for one in parameters)} | dict(
+            arguments
+        )
+    arguments = TRL | dict(arguments)
     named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     lacking = [one.name for one in named if one.default is inspect.Parameter.empty and one.name not in arguments]
     if lacking:
-        raise Unusable(f"it wants {', '.join(lacking)}, but the data gives {', '.join(sorted(arguments))}")
+        there = ", ".join(sorted(arguments.keys() - TRL.keys()))
+        raise Unusable(f"it wants {', '.join(lacking)}, but the data gives {there}")
     return {one.name: arguments[one.name] for one in named if one.name in arguments}
 
 

@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from klimb.errors import RewardError
+from klimb.rewards.shepherd import descendants, end_all
 
 LONGEST_ANSWER = 1 << 24
 """Bytes; a longer frame is not an answer."""
+MOST_PROCESSES = 256
+"""A worker that has started more is ended: a machine has only so many."""
+ENDING = 3.0
+"""Seconds that a shepherd may take to end what is below it."""
+LOOK = 0.25
+"""Seconds between looks at how many there are, while an answer is waited for."""
 MARK = "KLIMB_WORKER"
 """The environment variable by which a worker's descendants are found, those included that left its process group."""
 
@@ -64,13 +71,19 @@ class Worker:
         return self._exchange({"arguments": arguments, "count": count, "seed": seed}, deadline)
 
     def close(self) -> None:
-        """Ends the process, its process group and every descendant."""
+        """Ends the process and every descendant: its shepherd does, and where that cannot, this."""
         if self._process is None:
             return
         process, self._process = self._process, None
         with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            process.terminate()
+            process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            end_all(lambda: descendants(process.pid))
+            process.kill()
+            process.wait()
         os.close(self._ask)
         os.close(self._hear)
         end_marked(self._mark)
@@ -81,7 +94,7 @@ class Worker:
         os.set_blocking(self._ask, False)
         os.set_blocking(self._hear, False)
         words = [str(theirs_in), str(theirs_out), str(os.getpid()), str(self._memory)]
-        program = Path(__file__).with_name("child.py")
+        program = Path(__file__).with_name("shepherd.py")
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(program), *words],
@@ -130,9 +143,10 @@ class Worker:
             answer = json.loads(self._exactly(size, until))
         except ValueError as error:
             raise WorkerDied("it wrote into the channel that carries its answers") from error
-        if not isinstance(answer, dict) or answer.get("id") != self._count:
+        number = answer.get("id") if isinstance(answer, dict) else None
+        if not isinstance(number, int) or number > self._count:
             raise WorkerDied("it wrote into the channel that carries its answers")
-        return answer
+        return answer if number == self._count else self._receive(until)  # a copy of it had answered an earlier one
 
     def _exactly(self, size: int, until: float) -> bytes:
         parts: list[bytes] = []
@@ -151,9 +165,12 @@ class Worker:
     def _wait(self, channel: int, event: int, until: float) -> None:
         poll = select.poll()
         poll.register(channel, event)
-        left = until - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            raise WorkerTimedOut
+        while (left := until - time.monotonic()) > 0:
+            if poll.poll(min(left, LOOK) * 1000):
+                return
+            if self._process is not None and len(descendants(self._process.pid)) > MOST_PROCESSES:
+                raise WorkerDied(f"it started more than {MOST_PROCESSES} processes")
+        raise WorkerTimedOut
 
     def _ending(self) -> str:
         """How the process ended, once its channel is closed."""
@@ -173,9 +190,15 @@ class Worker:
 
 
 def end_marked(mark: str) -> None:
-    """Kills every process that carries a mark in its environment (Linux; elsewhere only the group is ended)."""
+    """Kills every process that carries a mark in its environment, if the shepherd was killed (Linux)."""
     wanted = f"{MARK}={mark}".encode("ascii")
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes():
-                os.kill(int(entry.name), signal.SIGKILL)
+
+    def found() -> set[int]:
+        marked = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes():
+                    marked.add(int(entry.name))
+        return marked
+
+    end_all(found)
