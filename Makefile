@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STEPS ?= 6
+SAMPLE ?= 400
+SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 COVER := --cov --cov-report=
 
-.PHONY: demo test test-all check format bench docs clean .venv
+.PHONY: demo test test-all check format bench mutants docs clean .venv
 .DELETE_ON_ERROR:
 
 demo: .venv/runtime.stamp  ## a 135M-parameter model learns sums from a checked reward
@@ -40,12 +42,16 @@ bench: .venv/runtime.stamp  ## side by side with TRL, in one run (STEPS=n; about
 	$(BIN)/klimb pull smollm2-135m
 	$(BIN)/python bench/rlvr_vs_trl.py --steps $(STEPS)
 
+mutants: .venv/dev.stamp  ## does a test notice each small change of the core? (SAMPLE=0: all of them; SEED=n)
+	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e ".[mutants]"
+	$(BIN)/python bench/mutants.py --sample $(SAMPLE) --seed $(SEED)
+
 docs: .venv/dev.stamp  ## the site, in site/
 	$(BIN)/properdocs build --strict --quiet --config-file mkdocs.yml
 	@echo "docs: site/index.html"
 
 clean:
-	rm -rf .venv .trl-venv site build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv .trl-venv .mutants site build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +
 

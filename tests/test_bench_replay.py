@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 
+@pytest.mark.slow
 def test_the_study_of_replay_runs_goes_on_and_prints_its_tables(root: Path, tmp_path: Path) -> None:
     study = yaml.safe_load((root / "bench/replay-tiny.yaml").read_text("utf-8"))
     assert len(study["offline"]) == 15 and set(study["online"]) == {"replay-0", "replay-50"}

@@ -15,8 +15,9 @@ from klimb.lens.view import Scorers, View, look
 from klimb.lens.words import Words
 from klimb.policy.base import PolicySettings
 from klimb.recipe import Recipe
+from klimb.records import used
 from klimb.retrace import Step
-from klimb.rundir import RunDir, step_of, used
+from klimb.rundir import RunDir, step_of
 
 if TYPE_CHECKING:
     from klimb.batch import Batch

@@ -12,6 +12,9 @@ from typing import Any
 from klimb.atomic import write_atomic
 from klimb.errors import RunError
 
+DISCARDED = ".discarded.parquet"
+"""How the name of a file of rollouts ends that were drawn and not learned from."""
+
 
 def plain(value: Any, name: str = "", bad: list[str] | None = None) -> Any:
     """A JSON value: numbers out of numpy and torch, paths as text, what is not finite as null (named in `bad`)."""
@@ -117,3 +120,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def used(folder: Path) -> list[Path]:
+    """The rollouts files of a folder, in order, without those of what was discarded."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.endswith(DISCARDED))

@@ -12,14 +12,10 @@ from typing import Any
 from klimb.atomic import sweep, sync_folder, write_atomic
 from klimb.errors import RunError
 from klimb.lock import Lock
-from klimb.records import append_line, drop_torn_line, keep_until, plain, pretty, read_json, read_lines
+from klimb.records import DISCARDED, append_line, drop_torn_line, keep_until, plain, pretty, read_json, read_lines
 from klimb.redact import redact
 
-__all__ = ["RunDir", "pretty", "step_name", "step_of", "used"]
-
-
-DISCARDED = ".discarded.parquet"
-"""How the name of a file of rollouts ends that were drawn and not learned from."""
+__all__ = ["RunDir", "pretty", "step_name", "step_of"]
 
 
 class RunDir:
@@ -160,11 +156,6 @@ class RunDir:
                     path.unlink()
             sync_folder(folder)
         keep_until(self.metrics_file, step)
-
-
-def used(folder: Path) -> list[Path]:
-    """The rollouts files of a folder, in order, without those of what was discarded."""
-    return sorted(path for path in folder.glob("*.parquet") if not path.name.endswith(DISCARDED))
 
 
 def step_name(step: int) -> str:

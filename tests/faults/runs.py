@@ -13,7 +13,7 @@ from typing import Any
 
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "tiny": {"hidden": 32}},
-    "data": {"type": "echo-digit"},
+    "data": {"type": "echo-digit", "train": 512},
     "rewards": [{"type": "exact"}, {"type": "format", "pattern": ".*[0-9A-Za-z].*", "weight": 0.2}],
     "objective": {"type": "rpg", "beta": 0.01, "reference": "initial"},
     "source": {"prompts": 4, "completions": 4, "epochs": 2, "minibatches": 2},
@@ -23,7 +23,13 @@ SETTINGS: dict[str, Any] = {
     "evaluation": {"every": 3, "problems": 8},
     "checkpoints": {"every": 2, "keep": 2},
 }
-PRELOAD = ["klimb.run", "klimb.policy.loading", "klimb.training.loop", "klimb.tracking.report", "tests.faults.runs"]
+PRELOAD = [
+    "klimb.run", "klimb.policy.loading", "klimb.training.loop", "klimb.tracking.report", "tests.faults.runs",
+    "klimb.generation.engine.sampler", "klimb.generation.engine.choose", "klimb.training.optimizer",
+    "klimb.training.carrying", "klimb.training.remembered", "klimb.functional.clip", "klimb.functional.divergence",
+    "klimb.tracking.charts", "pyarrow.dataset", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas",
+]  # fmt: skip
+"""Whatever a run imports on its way: what is here is imported once, not once a process."""
 
 
 def context() -> Any:

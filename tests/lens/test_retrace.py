@@ -95,7 +95,7 @@ def test_an_advantage_that_cannot_be_known_is_not_shown_and_the_page_says_why(
     assert "no objective/baseline for step 3" in " ".join(view.missing)
     for step in (1, 2, 3):
         shutil.rmtree(path / f"checkpoints/step-{step:06d}")
-    (view,) = run_views(path, 2)
+    (view,) = run_views(path, 3)
     assert "advantage" not in view.values
     assert "no checkpoint holds the one of this step" in " ".join(view.missing) or "advantages" in view.missing[0]
     assert "kept" in view.values

@@ -29,7 +29,7 @@ from klimb.selection import AnySelector, Every
 from tests.objectives.kit import batch, changed
 
 NEVER = {"every": 0, "kappa": 0.0, "decay": 0.9}
-FIXED = {"target": 0.0, "gain": 0.1, "limit": 0.2}
+FIXED = {"target": 0.0, "gain": 0.1, "limit": 0.2, "span": 1000.0}
 
 
 def kl(where: str, estimator: str) -> dict[str, object]:

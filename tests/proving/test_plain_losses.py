@@ -149,7 +149,9 @@ def file(tmp_path: Path) -> str:
 
 
 def test_a_users_function_and_objective_are_proved(file: str) -> None:
-    assert [(row.target, row.holds) for row in prove_file(f"{file}:plain")] == [("reward", True)] * 2
+    rows = prove_file(f"{file}:plain")
+    assert [(row.target, row.holds) for row in rows] == [("reward", True)] * 2
+    assert {(row.objective, row.stated, row.policy) for row in rows} == {(f"{file}:plain", "nothing stated", "on")}
     far = prove_file(f"{file}:plain", off_policy=True)
     assert [(row.world, row.policy, row.holds) for row in far] == [
         ("one token", "far", True),
@@ -161,7 +163,9 @@ def test_a_users_function_and_objective_are_proved(file: str) -> None:
 
 
 def test_a_users_objective_that_breaks_a_law_is_told_which(file: str) -> None:
-    broken = {row.target for row in prove_file(f"{file}:Broken") if row.world == "laws" and not row.holds}
+    rows = prove_file(f"{file}:Broken")
+    assert {row.objective for row in rows} == {f"{file}:Broken"}
+    broken = {row.target for row in rows if row.world == "laws" and not row.holds}
     assert "law: parts add up to the whole in loss, metrics and gradient" in broken
     assert "law: metrics stand in the glossary and carry no gradient" in broken
 
@@ -179,5 +183,7 @@ def test_a_file_that_is_not_there_or_does_not_run_is_said(tmp_path: Path) -> Non
     (tmp_path / "bad.py").write_text("1 / 0", "utf-8")
     (tmp_path / "bad.txt").write_text("", "utf-8")
     for path, says in (("none.py:f", "no file"), ("bad.py:f", "ZeroDivisionError"), ("bad.txt:f", "no Python file")):
-        with pytest.raises(KlimbError, match=says):
+        with pytest.raises(KlimbError, match=says) as error:
             prove_file(str(tmp_path / path))
+        assert error.value.asked == f"prove {tmp_path / path}"
+        assert error.value.cure

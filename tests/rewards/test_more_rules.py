@@ -132,7 +132,7 @@ PACKAGED: list[tuple[Packaged, list[tuple[str, float]]]] = [
     (Language(wanted="de"), [("Das ist ein schöner Tag, und wir gehen spazieren.", 1.0), ("This is English.", 0.0), (" ", 0.0)]),
     (MathVerify(), [(r"so it is $\frac{24}{2}$", 1.0), ("the answer is 12", 1.0), ("13", 0.0), ("", 0.0)]),
     (JsonSchema(form={"type": "object", "required": ["a"]}), [('{"a": 1}', 1.0), ('```json\n{"a": 1}\n```', 1.0), ("{}", 0.0), ("a", 0.0)]),
-    (Grammar(), [("The house is green.", 0.0), ("he dont has no reason for go", -0.4), ("", 0.0)]),
+    (Grammar(), [("The house is green.", 0.0), ("he dont has no reason for go", -1 / 7), ("", 0.0)]),
     (Profanity(), [("have a nice day", 0.0), ("you stupid bastard", -1.0)]),
 ]  # fmt: skip
 

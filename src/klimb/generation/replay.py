@@ -92,8 +92,8 @@ def _opened(path: Path) -> Iterator[ReplaySampler]:
 
 
 def _recording(path: Path) -> dict[tuple[int, ...], Recorded]:
+    from klimb.records import DISCARDED, used
     from klimb.rollouts import read
-    from klimb.rundir import DISCARDED, used
 
     files = used(path) if path.is_dir() else [path]
     if not files:

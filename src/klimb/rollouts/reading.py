@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from klimb.errors import DataError
+from klimb.records import used
 from klimb.rollouts.form import CURE, ROW_GROUP, current, fault, major_of
-from klimb.rundir import used
 from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rollout, Score, Transform
 
 SHARED = (
