@@ -52,7 +52,7 @@ SLOW = {"threads", "files", "fork bomb", "gigabyte", "eat", "print a gigabyte"}
 RACE = pytest.mark.xfail(
     reason="a copy made in C now and then takes the next answer's request, which is then lost", strict=False
 )
-MARKS = {"twice in C": (RACE,)} | {name: (pytest.mark.slow,) for name in SLOW}
+MARKS = {"twice in C": (RACE,)} | dict.fromkeys(SLOW, (pytest.mark.slow,))
 HARD = [pytest.param(name, id=name, marks=MARKS.get(name, ())) for name in dict.fromkeys((*MORE, *EITHER))]
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from klimb.policy import sinking
+
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -33,7 +35,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight: Tensor, padding: int | None) -> Tensor:
         ctx.save_for_backward(tokens)
-        ctx.shape, ctx.padding = weight.shape, padding
+        ctx.weight, ctx.padding = weight, padding
         return nnf.embedding(tokens, weight)
 
     @staticmethod
@@ -45,7 +47,10 @@ class _Lookup(torch.autograd.Function):
         rows.index_add_(0, place.flatten(), grad.flatten(0, -2).float())
         if ctx.padding is not None:
             rows[used == ctx.padding] = 0.0
-        out = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
+        if (total := sinking.of(ctx.weight)) is not None:
+            total.index_add_(0, used, rows.to(total.dtype))
+            return None, None, None
+        out = torch.zeros(ctx.weight.shape, dtype=grad.dtype, device=grad.device)
         out[used] = rows.to(grad.dtype)
         return None, out, None
 

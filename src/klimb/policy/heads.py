@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from klimb.policy import sinking
+
 TILE_BYTES = 6 << 20
 """The size of a tile of logits in float32."""
 KEEP_BYTES = 256 << 20
@@ -163,7 +165,7 @@ class _TokenLogps(torch.autograd.Function):
         part, centre, logp, norm = hidden[used], centre[used], logp[used], norm[used]
         own_slope = None if own_slope is None else own_slope[used]
         step = grad[used].float() * (head.rule.scale / head.temperature)
-        sums = _Sums.of(weight, bias, part, ctx.needs_input_grad)
+        sums = _Sums.of(weight, bias, part, ctx.needs_input_grad, sinking.of(head.weight))
         for number, tile in enumerate(ctx.head.tiles()):
             if kept:
                 weights, high = kept[number][used], kept[number + len(kept) // 2][used]
@@ -173,7 +175,7 @@ class _TokenLogps(torch.autograd.Function):
             sums.add(weights, -step * (high - norm).exp_(), tile)
         far = (logp <= -FAR).nonzero()[:, 0]
         sums.add_own(head.tokens[far], far, (step if own_slope is None else step * own_slope)[far])
-        return sums.spread(used, hidden), sums.weight_grad, sums.bias_grad, None, None
+        return sums.spread(used, hidden), None if sums.sunk else sums.weight_grad, sums.bias_grad, None, None
 
 
 @dataclass(slots=True)
@@ -185,15 +187,21 @@ class _Sums:
     hidden_grad: Tensor | None
     weight_grad: Tensor | None
     bias_grad: Tensor | None
+    sunk: bool
+    """Whether the weight's gradient is added to a sum that is there."""
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, part: Tensor, wanted: Sequence[bool]) -> _Sums:
+    def of(
+        cls, weight: Tensor, bias: Tensor | None, part: Tensor, wanted: Sequence[bool], total: Tensor | None
+    ) -> _Sums:
+        sunk = total is not None and wanted[1]
         return cls(
             weight,
             part,
             torch.zeros_like(part, dtype=torch.float32) if wanted[0] else None,
-            torch.empty_like(weight) if wanted[1] else None,
+            total if sunk else torch.empty_like(weight) if wanted[1] else None,
             torch.empty_like(bias) if bias is not None and wanted[2] else None,
+            sunk,
         )
 
     def add(self, weights: Tensor, factor: Tensor, tile: slice) -> None:
@@ -202,7 +210,10 @@ class _Sums:
             self.hidden_grad.addcmul_((weights @ self.weight[tile]).float(), factor[:, None])
         if self.weight_grad is not None:
             scaled = (self.part * factor[:, None]).to(weights.dtype)
-            torch.mm(weights.T, scaled, out=self.weight_grad[tile])
+            if self.sunk:
+                self.weight_grad[tile].add_(weights.T @ scaled)
+            else:
+                torch.mm(weights.T, scaled, out=self.weight_grad[tile])
         if self.bias_grad is not None:
             self.bias_grad[tile] = factor @ weights.float()
 

@@ -93,6 +93,11 @@ class Policy:
                 return value
         return int(min(self.tokenizer.model_max_length, 1 << 30))
 
+    @property
+    def weights(self) -> int:
+        """How many numbers the model has, tied ones once."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights, each once (tied ones too), a critic's last."""
         yield from (weight for _, weight in self.named_parameters())
@@ -149,8 +154,7 @@ class Policy:
 
     def describe(self) -> str:
         """Which way of computing was chosen and why, in words."""
-        count = sum(weight.numel() for weight in self.model.parameters())
-        what = f"{type(self.model).__name__}, {count / 1e6:.1f} M weights, {self.dtype}".replace("torch.", "")
+        what = f"{type(self.model).__name__}, {self.weights / 1e6:.1f} M weights, {self.dtype}".replace("torch.", "")
         return "; ".join([f"{what} on {self.device}", self.path.name, *self.notes])
 
     def _tied(self) -> str | None:

@@ -1,15 +1,19 @@
 """The gradients of one optimizer step: of bfloat16 parameters added up in float32 over several backward passes.
 
 Sums live in one block for each step: gradients that are made one by one between activations leave holes in the heap.
+The output layer and the embedding add to theirs without a gradient of their own in between (policy/sinking.py).
 With one part a step nothing is added, so nothing is lost in bfloat16, and the block is half as large.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from klimb.policy import sinking
 
 
 class Gradients:
@@ -26,12 +30,15 @@ class Gradients:
         self.clear()
         halves = {name: p for name, p in self.parameters.items() if p.dtype == torch.bfloat16}
         self._sums = _block(halves, torch.float32 if parts > 1 else torch.bfloat16)
+        for name, parameter in halves.items() if parts > 1 else ():
+            sinking.put(parameter, partial(self._sink, name))
 
     def clear(self) -> None:
         """Forgets every gradient, and frees the block: the sampler needs the memory next."""
         self._sums, self._filled = {}, set()
         for parameter in self.parameters.values():
             parameter.grad = None
+            sinking.put(parameter, None)
 
     def found(self) -> dict[str, Tensor]:
         """The gradient of each parameter that has one, in its dtype."""
@@ -56,6 +63,13 @@ class Gradients:
         self.clear()
         for hook in self._hooks:
             hook.remove()
+
+    def _sink(self, name: str) -> Tensor:
+        """A sum to add to."""
+        if name not in self._filled:
+            self._sums[name].zero_()
+            self._filled.add(name)
+        return self._sums[name]
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         def add(parameter: Tensor) -> None:

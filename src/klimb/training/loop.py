@@ -27,9 +27,6 @@ from klimb.training.summary import summarise
 from klimb.training.tally import Tally
 from klimb.types import Group
 
-TIDY = 4
-"""Freed memory is given back once in so many steps: 0.15 s each time, and 1 GB less after 30 steps of the demo."""
-
 
 class Log(Protocol):
     """Where a run's numbers go beside its directory; never raises."""
@@ -77,7 +74,7 @@ class Crew:
     moved: Callable[[], None] = lambda: None
     """Told that the weights have changed."""
     tidy: Callable[[], None] = lambda: None
-    """Gives free memory back to the system, now and then."""
+    """Gives free memory back to the system, between sampling and learning, whose holes differ."""
     alarm: Alarm | None = None
     """Looks at each step's metrics, and may want the run to stop."""
     keepers: Mapping[str, Keeper] = field(default_factory=dict)
@@ -99,8 +96,6 @@ def train(crew: Crew, progress: Progress) -> Progress:
             while progress.step < steps:
                 _heed(flag)
                 progress = _advance(crew, progress, flag)
-                if progress.step % TIDY == 0:
-                    crew.tidy()
                 if progress.bad >= crew.learner.settings.patience:
                     raise _diverged(crew, progress)
                 due = progress.step % crew.checkpoints.every == 0 or progress.step == steps
@@ -122,6 +117,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
     groups = crew.experience.groups(step)
     _heed(flag)
     lr = learning_rate(crew.schedule, step, crew.learner.settings.steps)
+    crew.tidy()
     before = crew.learner.optimizer.count
     tally = learn(crew.learner, Batch.of(groups), lr, seed_of(crew.seed, step), crew.watch, lambda: _heed(flag))
     with crew.watch.stage("save"):
