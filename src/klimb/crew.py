@@ -46,6 +46,8 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
 
     def moved() -> None:
         version.moved()
+        if recipe.model.checkpointing:
+            release_freed_pages()
         if session.own is not session.sampler:
             session.own.refresh()
 

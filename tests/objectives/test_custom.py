@@ -58,6 +58,7 @@ def test_a_users_own_objective_is_used_by_its_file_and_name(mine: Path) -> None:
         {"type": "custom", "path": f"{mine}:Mine", "settings": {"gain": 2.0}}
     )
     assert (custom.minimum_group, custom.needs, custom.refers) == (3, {"groups", "labels"}, False)
+    assert custom.beyond_group is Custom(path=f"{mine}:Mine", settings={"gain": 6.0}).beyond_group is False
     assert (custom.reads_old, custom.carried) == (False, Carried())
     assert Custom(path=f"{mine}:Mine", settings={"gain": 6.0}).refers
     whole = ready(custom, batch(17))

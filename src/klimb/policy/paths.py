@@ -14,6 +14,7 @@ from klimb.batch import Batch
 from klimb.errors import ModelError
 from klimb.policy import attention
 from klimb.policy.embedding import swap_embeddings
+from klimb.policy.hardware import release_freed_pages
 from klimb.policy.heads import KEEP_BYTES, HeadRule, logits, token_logps
 from klimb.policy.packing import Packing
 from klimb.policy.recomputing import recompute_layers
@@ -108,6 +109,8 @@ class Packed:
 
     def states(self, batch: Batch) -> Tensor:
         packing = Packing.of(batch)
+        if self.recomputes:
+            release_freed_pages()  # what the last part's backward pass left open; memory counts more than time here
         try:
             with nullcontext() if self.recomputes else sparing():
                 return self.hidden(packing)[packing.source]
