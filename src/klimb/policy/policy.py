@@ -112,6 +112,14 @@ class Policy:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
         return chat.render(prompt, self.tokenizer, self.system, self.context, room)
 
+    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt, however many. Raises DataError, ModelError."""
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
+
+    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The token ids of the text that these ids are, special tokens written out."""
+        return chat.again(tokens, self.tokenizer)
+
     def reply(self, text: str) -> tuple[int, ...]:
         """The token ids of an answer that somebody else wrote, with EOS at its end."""
         own = self.tokenizer.eos_token_id
