@@ -46,6 +46,12 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("group/drawn", "count", "prompts asked in this step, with dynamic sampling", "down"),
     Metric("group/discarded", "count", "prompts asked in this step whose completions are left out", "down"),
     Metric("group/<name>", "share", "prompts of this kind"),
+    Metric("combining/<name>", "reward", "running mean or scale of a source, where rewards are normalised"),
+    Metric("bandit/share_<name>", "share", "prompts of this step whose reward this source gave"),
+    Metric("bandit/gain", "none", "mean gain that the bandit over the sources learned from, 0 to 1", "up"),
+    Metric("bandit/width", "none", "mean width of the guess at the chosen arm's gain; falls as it is tried"),
+    Metric("bandit/saturated", "share", "gains in the window at exactly 0 or 1; near 1 the bandit is blind", "down"),
+    Metric("bandit/scores", "count", "scores that were asked for in this step, of all sources", "down"),
     # policy
     Metric(
         "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"
