@@ -26,7 +26,7 @@ class PromptStates:
         self._known: dict[str, Any] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> Any:
-        """Of each prompt; of a policy that stays as it is, each is computed once, and alone, for the same bits later."""
+        """Of each prompt; of a policy that stays as it is, each is computed once, and alone: to the same bits later."""
         self._policy = self._policy or self._opened()
         known = self._known if self._stays else {}
         missing = list({prompt.id: prompt for prompt in prompts if prompt.id not in known}.values())
