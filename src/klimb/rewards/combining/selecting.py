@@ -43,7 +43,6 @@ class Turn:
     """The bandit's state, with the step's choices owed."""
     choices: list[Choice] = field(default_factory=list)
     judged: list[float] = field(default_factory=list)
-    asked: int = 0
 
 
 class Selecting(Combiner):
@@ -110,11 +109,10 @@ class Selecting(Combiner):
             where = [f"{prompt.id} {first + place} {k}" for k in range(len(group))]
             made = [self._value(name, step, at, named) for at, named in zip(where, group, strict=True)]
             truth = [self._value(self.own.judge, step, at, named) for at, named in zip(where, group, strict=True)]
-            turn.asked += sum(len(named) for named in group)
             turn.judged += [value for value in truth if value is not None]
             both = [(a, b) for a, b in zip(made, truth, strict=True) if a is not None and b is not None]
-            if len(both) > 1:
-                choice.margins.append(margin(np.array(both)))
+            if (agreed := margin(np.array(both).reshape(-1, 2))) is not None:
+                choice.margins.append(agreed)
             found.append(made)
         return found
 
@@ -123,7 +121,6 @@ class Selecting(Combiner):
             return {}
         turn, self._turn = self._turn, None
         told = {f"bandit/share_{name}": self._share(turn, arm) for arm, name in enumerate(self.arms)}
-        told |= {"bandit/scores": float(turn.asked)}
         if isinstance(self.own.bandit, Linear):
             bandit = self._kept.records["bandit"]
             told["bandit/width"] = fmean(float(width(bandit, one.context)[one.arm]) for one in turn.choices)
@@ -195,11 +192,17 @@ class Selecting(Combiner):
         return sum(one.groups for one in turn.choices if one.arm == arm) / sum(one.groups for one in turn.choices)
 
 
-def margin(both: Any) -> float:
-    """The correlation of an arm's scores with the judge's over a prompt's answers (n, 2); 0 where one is constant.
+def margin(both: Any) -> float | None:
+    """The correlation of an arm's scores with the judge's over a prompt's answers (n, 2).
 
-    To first order a policy-gradient step on the arm's scores moves the judge's mean by their covariance.
+    0 where the arm finds all of them alike and the judge does not; None where the judge tells none apart, which says
+    nothing of the arm. To first order a policy-gradient step on the arm's scores moves the judge's mean by their
+    covariance.
     """
+    if len(both) < 2:
+        return None
     apart = both - both.mean(0)
-    size = np.sqrt((apart**2).sum(0))
-    return float((apart[:, 0] @ apart[:, 1]) / (size[0] * size[1])) if size.min() > 1e-12 else 0.0
+    arm, judge = np.sqrt((apart**2).sum(0)).tolist()
+    if judge < 1e-12:
+        return None
+    return float(apart[:, 0] @ apart[:, 1]) / (arm * judge) if arm > 1e-12 else 0.0
