@@ -15,7 +15,7 @@ class Agreement(Combining):
     """How many of the other answers this one beats, less how many beat it, over their number: between -1 and 1.
 
     An answer beats another where more than `quorum` of the sources score it higher: pairs that are in dispute count
-    for nobody. The agreement ensemble of LASeR's paper (2410.01735, Sec. 4), made a reward of an answer.
+    for nobody. The agreement ensemble of LASeR's paper (2410.01735), made a reward of an answer.
     """
 
     type: Literal["agreement"] = "agreement"

@@ -1,6 +1,6 @@
 """Ensembles of sources that mean to score the same: their mean, the worst of them, or a mean that doubt lowers.
 
-Coste et al., Reward Model Ensembles Help Mitigate Overoptimization, 2310.02743, Sec. 3. Weights only say who is part.
+Coste et al., Reward Model Ensembles Help Mitigate Overoptimization, 2310.02743. Weights only say who is part.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Mean(Ensemble):
 
 
 class Least(Ensemble):
-    """Worst-case optimisation (WCO, Eq. 4): the least over the sources."""
+    """Worst-case optimisation (WCO): the least over the sources."""
 
     type: Literal["least"] = "least"
 
@@ -47,7 +47,7 @@ class Least(Ensemble):
 
 
 class Uncertain(Ensemble):
-    """Uncertainty-weighted optimisation (UWO, Eq. 5): the mean less `penalty` times the variance over the sources."""
+    """Uncertainty-weighted optimisation (UWO): the mean less `penalty` times the variance over the sources."""
 
     type: Literal["uncertain"] = "uncertain"
     penalty: Annotated[float, Field(ge=0.0)] = 0.5
