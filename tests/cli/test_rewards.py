@@ -85,9 +85,9 @@ def test_what_is_not_fit_is_refused_with_the_cure(tmp_path: Path, sources: Path)
 @pytest.mark.parametrize(
     ("file", "form"),
     [
-        ("pandalm/pandalm_testset-v1.json", "pandalm"),
         ("hh-rlhf-harmless/test.jsonl.gz", "hh"),
-        ("ultrafeedback-sample/eval_200.jsonl", "pairs"),
+        pytest.param("pandalm/pandalm_testset-v1.json", "pandalm", marks=pytest.mark.slow),
+        pytest.param("ultrafeedback-sample/eval_200.jsonl", "pairs", marks=pytest.mark.slow),
     ],
 )
 def test_six_packaged_sources_conflict_on_real_pairs(file: str, form: str, shared_data: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_six_packaged_sources_conflict_on_real_pairs(file: str, form: str, share
     from klimb.evaluation.disagreement import compare
     from klimb.evaluation.opinions import opinions
 
-    pairs, keys, _ = rewarding.pairs_of(Preferences(path=shared_data / file, rows=form, limit=24))  # type: ignore[arg-type]
+    pairs, keys, _ = rewarding.pairs_of(Preferences(path=shared_data / file, rows=form, limit=12))  # type: ignore[arg-type]
     table = compare(list(opinions(pairs, rewarding.sources_of(path).rewards)), keys)
     assert len(table.rows) == 6 and len(table.cells) == 15 and table.together == len(pairs)
     assert all(row.scored == len(pairs) and row.failed == 0 for row in table.rows)

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from klimb.evaluation.intervals import clustered
 from klimb.evaluation.opinions import Opinion
@@ -122,7 +122,7 @@ def _row(one: Opinion, prompts: Sequence[str]) -> Row:
         accuracy=share,
         low=low,
         high=high,
-        mean=_mean(np.asarray(values)),
+        mean=_mean(values),
         std=float(np.std(values)) if values else None,
         failed=sum(failures.values()),
         failures=failures,
@@ -137,5 +137,5 @@ def _cell(first: str, second: str, a: Numbers, b: Numbers) -> Cell:
     return Cell(first, second, int(ranked.sum()), _mean(same), spearman(a[both], b[both]))
 
 
-def _mean(values: NDArray[Any]) -> float | None:
-    return float(np.mean(values)) if values.size else None
+def _mean(values: ArrayLike) -> float | None:
+    return float(np.asarray(values, np.float64).mean()) if np.size(values) else None
