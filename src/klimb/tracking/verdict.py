@@ -44,8 +44,9 @@ def table(story: Story) -> list[Row]:
 
 def sides(record: Record) -> dict[str, str]:
     """The metrics with the accuracy for each value of a column of the data, by that value."""
-    start = "eval/accuracy_"
-    return {name.removeprefix(start): name for name in record if name.startswith(start) and f"{name}_low" in record}
+    whole = "eval/accuracy"
+    named = {name.removeprefix(f"{whole}_"): name for name in record if name.startswith(f"{whole}_")}
+    return {side: name for side, name in named.items() if f"{name}_low" in record}
 
 
 def _accuracy(story: Story) -> str:
