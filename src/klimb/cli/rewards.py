@@ -34,3 +34,21 @@ def compare(
     from klimb.cli import rewarding
 
     rewarding.compare(pairs, sources, words or [], model=policy, as_json=as_json)
+
+
+@rewards.command()
+def fit(
+    rows: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled answers or pairs: JSON, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(metavar="MODEL.json", help="Where the model is written.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="How the rows are read, as in `data`: rows=xstest"),
+    ] = None,
+    also: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A further file of the same rows.")] = None,
+    strength: Annotated[float, typer.Option(min=1e-6, help="Larger = weights are held to zero less.")] = 1.0,
+    least: Annotated[int, typer.Option(min=1, help="In how many texts a word must stand.")] = 2,
+) -> None:
+    """Fit a model of words to labelled answers or pairs, for rewards of type word_model and refusal."""
+    from klimb.cli import fitting
+
+    fitting.fit([rows, *(also or [])], out, words or [], strength=strength, least=least)
