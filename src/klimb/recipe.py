@@ -101,13 +101,14 @@ class Recipe(Settings):
         return Demands(objective.type, "answers" not in objective.needs, objective.minimum_group)
 
     def files(self) -> list[Path]:
-        """The user's own Python files that this recipe runs: part of what a run is, like its data."""
+        """The user's own Python files and fitted models that this recipe runs: part of what a run is, like its data."""
         families = (self.objective, self.selector)
         named = [
             *(getattr(one, "path", None) for one in families),
             *(getattr(reward, "path", None) for reward in self.rewards),
         ]
-        return [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
+        models = [path for path in named if isinstance(path, Path)]
+        return models + [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
 
     def _faults(self) -> Iterator[KlimbError]:
         source, objective = self.source, self.objective

@@ -39,7 +39,20 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
 
 def test_help_names_every_command() -> None:
     _, _, out = loaded("--help")
-    for name in ("train", "evaluate", "sample", "pull", "explain", "doctor", "report", "logs", "data", "lens", "prove"):
+    for name in (
+        "train",
+        "evaluate",
+        "sample",
+        "pull",
+        "explain",
+        "doctor",
+        "report",
+        "logs",
+        "data",
+        "rewards",
+        "lens",
+        "prove",
+    ):
         assert f"\n  {name} " in out
 
 

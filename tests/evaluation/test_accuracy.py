@@ -142,3 +142,17 @@ def test_the_gain_over_a_saved_evaluation_is_the_same(tmp_path: Path) -> None:
     assert found["eval/gain"] == 4 / 7
     assert 0 < found["eval/gain_low"] < 4 / 7 < found["eval/gain_high"] <= 1
     assert gain_since(tmp_path / "none", after) == {}
+
+
+def test_each_value_of_a_column_is_a_side_of_its_own() -> None:
+    asked = [
+        replace(prompt, metadata={"kind": "not sure" if n % 2 else "sure"} if n < 7 else {})
+        for n, prompt in enumerate(prompts(8))
+    ]
+    evaluation, _ = evaluate(exam(asked, by="kind"), Parrot(), score_all, step=1)
+    # right are p0 to p3, whose answer is their own number; p5 cannot be scored, p7 has no column
+    found_sides = {side: (share.value, share.n) for side, share in evaluation.sides.items()}
+    assert found_sides == {"not-sure": (1.0, 2), "sure": (0.5, 4)}
+    found = evaluation.metrics()
+    assert found["eval/accuracy_sure_low"] < found["eval/accuracy_sure"] < found["eval/accuracy_sure_high"]
+    assert evaluate(exam(asked), Parrot(), score_all, step=1)[0].sides == {}

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from klimb.cli.rewards import rewards
+
 Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of one in recipes/.")]
 Target = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run directory, a model folder or a model name.")]
@@ -23,6 +25,7 @@ logs = typer.Typer(help="Check and import logs of other policies.", rich_markup_
 data = typer.Typer(help="Look at data before training on it.", rich_markup_mode=None)
 app.add_typer(logs, name="logs")
 app.add_typer(data, name="data")
+app.add_typer(rewards, name="rewards")
 
 
 def command() -> Any:

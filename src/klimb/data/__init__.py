@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.data.bbq import Bbq
 from klimb.data.chain_sum import ChainSum
 from klimb.data.difference import Difference
 from klimb.data.digit_sum import DigitSum
@@ -19,9 +20,11 @@ from klimb.data.max_of_three import MaxOfThree
 from klimb.data.parquet import Parquet
 from klimb.data.preferences import Preferences
 from klimb.data.svamp import Svamp
+from klimb.data.xstest import XsTest
 
 AnyData = Annotated[
-    ChainSum
+    Bbq
+    | ChainSum
     | Difference
     | DigitSum
     | EchoDigit
@@ -33,6 +36,7 @@ AnyData = Annotated[
     | MaxOfThree
     | Parquet
     | Preferences
-    | Svamp,
+    | Svamp
+    | XsTest,
     Field(discriminator="type"),
 ]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from klimb.data.base import Data, Problems
 from klimb.data.faulty import Faults, Unfit
-from klimb.data.reading import rows_of
+from klimb.data.reading import csv_rows, rows_of
 from klimb.data.replies import FORMS, Answered, Columns
 from klimb.errors import DataError
 from klimb.seeds import seed_of
@@ -19,7 +19,7 @@ from klimb.types import Message, Prompt, Reply
 
 
 class Preferences(Data):
-    """Reads JSON rows (one a line or a list, plain or gzip) or Parquet; holds out a file's prompts or a share of them.
+    """Reads JSON rows (a line each or a list, plain or gzip), CSV or Parquet; holds out a file or a share of prompts.
 
     Rows whose prompt is also held out are left out of training.
     """
@@ -29,7 +29,7 @@ class Preferences(Data):
     """The file with the training rows, from the working directory."""
     held_out: Path | None = None
     """The file with the held-out rows."""
-    rows: Literal["pairs", "labelled", "hh", "pandalm", "llmbar"] = "pairs"
+    rows: Literal["pairs", "labelled", "hh", "pandalm", "llmbar", "xstest"] = "pairs"
     """The form of a row: prompt, chosen and rejected; prompt, completion and label; or that of a published set."""
     prompt: str | None = "prompt"
     """The field with the prompt, a text or messages; null, or absent from a row = what both answers begin with."""
@@ -94,7 +94,10 @@ class Preferences(Data):
 
 
 def table(path: Path, faults: Faults) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a JSON or Parquet file (by its name's ending) with their numbers from 1. Raises DataError."""
+    """The rows of a JSON, CSV or Parquet file (by its name's ending) with their numbers from 1. Raises DataError."""
+    if path.suffix == ".csv":
+        yield from csv_rows(path)
+        return
     if path.suffix != ".parquet":
         yield from rows_of(path, faults)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import zlib
@@ -134,3 +135,18 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
     return names.get(type(value), "null")
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Each row of a CSV file whose first line names the columns, with its number from 1. Raises DataError."""
+    csv.field_size_limit(LONGEST_LINE)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file, strict=True), 1):
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"rows of {path} with a value for each column", f"row {number} has not", "mend the row"
+                    )
+                yield number, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"CSV rows in {path}", str(error), "give a UTF-8 file that can be read") from error

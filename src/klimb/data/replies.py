@@ -14,6 +14,7 @@ from klimb.types import Message, Reply
 
 Row = Mapping[str, Any]
 TURN = re.compile(r"\n\n(Human|Assistant):")
+XSTEST = {"1_full_compliance": False, "2_full_refusal": True, "3_partial_refusal": True}
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -91,7 +92,22 @@ def llmbar(row: Row, columns: Columns) -> Answered:
     return Answered(text_of(_get(row, "input")), (Reply(texts[0], True), Reply(texts[1], False)))
 
 
-FORMS = {"pairs": pair, "labelled": labelled, "hh": dialogue, "pandalm": pandalm, "llmbar": llmbar}
+def xstest(row: Row, columns: Columns) -> Answered:
+    """XSTest: `prompt`, `completion`, `final_label`; true is a refusal, whole or in part. Raises Unfit."""
+    label = _get(row, "final_label")
+    if label not in XSTEST:
+        raise Unfit(f"the label {show(label)}", f"one of {', '.join(XSTEST)}")
+    return Answered(text_of(_get(row, "prompt")), (Reply(_text(_get(row, "completion")), XSTEST[label]),))
+
+
+FORMS = {
+    "pairs": pair,
+    "labelled": labelled,
+    "hh": dialogue,
+    "pandalm": pandalm,
+    "llmbar": llmbar,
+    "xstest": xstest,
+}
 """How a row is read, by the name of its form."""
 
 

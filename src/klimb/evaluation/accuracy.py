@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -76,7 +77,8 @@ def evaluate(
         for prompt, one, drawn, named in zip(prompts, done, seeds, scores, strict=True)
     ]
     formats = [name for name, kind in exam.sources.items() if kind == "format"]
-    return summarise(groups, correct, formats, exam.settings.threshold, step), groups
+    found = summarise(groups, correct, formats, exam.settings.threshold, step)
+    return replace(found, sides=sides(groups, exam.settings.by, exam.settings.threshold)), groups
 
 
 def summarise(groups: Sequence[Group], correct: str, formats: Sequence[str], threshold: float, step: int) -> Evaluation:
@@ -94,6 +96,20 @@ def summarise(groups: Sequence[Group], correct: str, formats: Sequence[str], thr
         truncated=fmean(r.completion.finish is Finish.LENGTH for r in rollouts) if rollouts else 0.0,
         failed=len(marks) - len(right),
     )
+
+
+def sides(groups: Sequence[Group], column: str, threshold: float = 1.0) -> dict[str, Share]:
+    """The accuracy for each value of a column of the data, in the order of their names; empty without a column.
+
+    A letter that no name of a metric has becomes `-`; prompts without the column are in no side.
+    """
+    found: dict[str, list[bool]] = {}
+    for group in groups:
+        for rollout in group.rollouts if column and column in group.prompt.metadata else ():
+            if rollout.reward is not None:
+                side = re.sub(r"[^\w.\-]+", "-", str(group.prompt.metadata[column]))
+                found.setdefault(side, []).append(rollout.reward >= threshold)
+    return {side: share for side in sorted(found) if (share := _share(found[side]))}
 
 
 def gain(before: Sequence[Group], after: Sequence[Group], threshold: float = 1.0) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -31,6 +32,9 @@ class Evaluate(Settings):
     threshold: float = 1.0
     """A score of that source of at least this is correct."""
 
+    by: str = ""
+    """A column of the data: accuracy is also told for each of its values, so that no side pays for another unseen."""
+
     def due(self, step: int, last: int) -> bool:
         """Whether to evaluate after `step` of `last` (0 = before training)."""
         if step == 0:
@@ -58,6 +62,7 @@ class Evaluation:
     """One evaluation. A completion that could not be scored is in `failed`, and neither right nor wrong.
 
     `accuracy` is None where nothing could be scored; `format` is None where no source of type format is there.
+    `sides` is the accuracy for each value of a column of the data.
     """
 
     step: int
@@ -66,6 +71,7 @@ class Evaluation:
     length: float
     truncated: float
     failed: int
+    sides: Mapping[str, Share] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """The `eval/...` metrics; what is not known is left out."""
@@ -74,4 +80,7 @@ class Evaluation:
             found |= {"eval/accuracy": a.value, "eval/low": a.low, "eval/high": a.high, "eval/n": float(a.n)}
         if (f := self.format) is not None:
             found |= {"eval/format": f.value, "eval/format_low": f.low, "eval/format_high": f.high}
+        for side, share in self.sides.items():
+            name = f"eval/accuracy_{side}"
+            found |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
         return found

@@ -50,3 +50,19 @@ def paired_bootstrap(before: Sequence[float], after: Sequence[float], draws: int
     means = random.multinomial(len(change), counts / len(change), draws) @ values / len(change)
     low, high = np.quantile(means, (0.025, 0.975))
     return Difference(float(change.mean()), float(low), float(high), len(change))
+
+
+def clustered(values: Sequence[float], clusters: Sequence[str], draws: int = 2000) -> tuple[float, float, float]:
+    """The mean of `values` and its 95 % percentile interval over resampled clusters, such as prompts.
+
+    A draw is the sum of the values over their number, in as many clusters as there are, taken with replacement; seeded
+    by the number of clusters only. Raises ValueError where the two are not equally long, or empty.
+    """
+    if len(values) != len(clusters) or not values:
+        raise ValueError(f"{len(values)} values in {len(clusters)} clusters")
+    _, place = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, sizes = np.bincount(place, np.asarray(values, np.float64)), np.bincount(place)
+    random = np.random.Generator(np.random.Philox(key=seed_of("clusters", len(sums))))
+    drawn = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
+    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), (0.025, 0.975))
+    return float(sums.sum() / sizes.sum()), float(low), float(high)

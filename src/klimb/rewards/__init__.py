@@ -18,11 +18,14 @@ from klimb.rewards.length import Length
 from klimb.rewards.math_verify import MathVerify
 from klimb.rewards.numeric import Numeric
 from klimb.rewards.profanity import Profanity
+from klimb.rewards.refusal import Refusal
 from klimb.rewards.regex import Regex
 from klimb.rewards.repetition import Repetition
 from klimb.rewards.sentiment import Sentiment
 from klimb.rewards.spelling import Spelling
+from klimb.rewards.word_model import WordModelReward
 
 Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
+Models = Refusal | WordModelReward
 Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
-AnyReward = Annotated[Rules | Packages | Function, Field(discriminator="type")]
+AnyReward = Annotated[Rules | Packages | Models | Function, Field(discriminator="type")]

@@ -164,6 +164,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("eval/accuracy", "share", "held-out completions that are correct, of those that could be scored", "up"),
     Metric("eval/low", "share", "lower end of the 95 % interval of eval/accuracy (Wilson)", "up"),
     Metric("eval/high", "share", "upper end of the 95 % interval of eval/accuracy (Wilson)", "up"),
+    Metric("eval/accuracy_<side>", "share", "eval/accuracy of the prompts with this value of a column", "up"),
     Metric("eval/format", "share", "held-out completions in the wanted form, right or wrong", "up"),
     Metric("eval/format_low", "share", "lower end of the 95 % interval of eval/format (Wilson)", "up"),
     Metric("eval/format_high", "share", "upper end of the 95 % interval of eval/format (Wilson)", "up"),

@@ -14,7 +14,7 @@ from klimb.tracking.console import event_line
 from klimb.tracking.metrics import find
 from klimb.tracking.stages import span
 from klimb.tracking.story import Story, tell, time_by_stage
-from klimb.tracking.verdict import table, verdict
+from klimb.tracking.verdict import sides, table, verdict
 from klimb.tracking.visible import visible
 
 SHOWN_EVENTS = 100
@@ -83,7 +83,9 @@ def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Curve]:
-    found = (curve(metrics, name, *INTERVALS.get(name, ())) for name in names)
+    apart = sides(dict.fromkeys(key for record in metrics for key in record)) if "eval/accuracy" in names else {}
+    ends = INTERVALS | {name: (f"{name}_low", f"{name}_high") for name in apart.values()}
+    found = (curve(metrics, name, *ends.get(name, ())) for name in [*names, *apart.values()])
     return [line for line in found if line is not None]
 
 

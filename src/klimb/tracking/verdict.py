@@ -33,12 +33,20 @@ def table(story: Story) -> list[Row]:
     rows = [
         Row("measured after step", str(first["step"]), str(last["step"])),
         Row("correct (accuracy)", _interval(first, "eval/accuracy"), _interval(last, "eval/accuracy")),
+        *(Row(f"correct, {side}", _interval(first, name), _interval(last, name)) for side, name in sides(last).items()),
         Row("in the wanted form (format)", _interval(first, "eval/format"), _interval(last, "eval/format")),
         Row("mean length, tokens", _number(first, "eval/length"), _number(last, "eval/length")),
         Row("problems scored", _number(first, "eval/n"), _number(last, "eval/n")),
         Row("could not be scored (in neither)", _number(first, "eval/failed"), _number(last, "eval/failed")),
     ]
     return [row for row in rows if (row.before, row.after) != ("-", "-")]
+
+
+def sides(record: Record) -> dict[str, str]:
+    """The metrics with the accuracy for each value of a column of the data, by that value."""
+    whole = "eval/accuracy"
+    named = {name.removeprefix(f"{whole}_"): name for name in record if name.startswith(f"{whole}_")}
+    return {side: name for side, name in named.items() if f"{name}_low" in record}
 
 
 def _accuracy(story: Story) -> str:

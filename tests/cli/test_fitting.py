@@ -1,0 +1,72 @@
+"""`klimb rewards fit`: from rows to a model on disk, with how good it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from klimb.cli import fitting
+from klimb.errors import DataError
+from klimb.rewards.words import load
+
+
+def labelled(path: Path, count: int = 30) -> Path:
+    rows = [
+        {
+            "prompt": f"{path.stem} {n}",
+            "completion": f"{'sorry i cannot' if n % 3 else 'sure here'} {n}",
+            "label": bool(n % 3),
+        }
+        for n in range(count)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return path
+
+
+def test_labelled_files_make_one_model_that_says_how_good_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [labelled(tmp_path / "a.jsonl"), labelled(tmp_path / "b.jsonl")]
+    fitting.fit(files, tmp_path / "model.json", ["rows=labelled"], strength=10.0)
+    model, shown = load(tmp_path / "model.json"), capsys.readouterr().out
+    assert model.kind == "labels" and model.score("Sorry, I cannot.") > 0 > model.score("Sure, here")
+    assert (
+        model.about["examples"] == 60
+        and model.about["accuracy"] == 1.0
+        and set(model.about["files"]) == {"a.jsonl", "b.jsonl"}
+    )
+    assert model.about["line_share"] == pytest.approx(2 / 3)
+    assert "right       1.000" in shown and "to beat     0.667: the commoner label" in shown
+
+
+def test_pairs_make_a_reward_beside_the_line_of_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"q{n}", "chosen": f"kind w{n}", "rejected": f"rude x{n} y z" if n % 4 else "rude"}
+        for n in range(40)
+    ]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"prompt": "q", "chosen": "a", "rejected": "a"}])), "utf-8")
+    fitting.fit([path], tmp_path / "model.json", [])
+    model = load(tmp_path / "model.json")
+    assert model.kind == "pairs" and model.about["examples"] == 40 and model.about["line_share"] == 0.75
+    assert model.about["accuracy"] == 1.0 and "the longer answer (or the shorter)" in capsys.readouterr().out
+
+
+def test_rows_that_cannot_be_used_are_refused_unless_they_are_skipped(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "rows.jsonl")
+    path.write_text(path.read_text("utf-8") + '\n{"prompt": "q"}\n', "utf-8")
+    with pytest.raises(DataError, match="row 31"):
+        fitting.fit([path], tmp_path / "model.json", ["rows=labelled"])
+    fitting.fit([path], tmp_path / "model.json", ["rows=labelled", "skip=true"])
+    path.write_text('{"prompt": "q"}\n', "utf-8")
+    with pytest.raises(DataError, match="none that can be used"):
+        fitting.fit([path], tmp_path / "model.json", ["rows=labelled", "skip=true"])
+
+
+def test_refusals_of_xstest_are_told_by_words_of_other_prompts(shared_data: Path, tmp_path: Path) -> None:
+    files = sorted((shared_data / "xstest").glob("xstest_v2_completions_*.csv"))[:1]
+    fitting.fit(files, tmp_path / "model.json", ["rows=xstest"])
+    about = load(tmp_path / "model.json").about
+    assert about["low"] > 0.85 and about["line_share"] < 0.6
