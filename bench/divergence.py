@@ -1,6 +1,6 @@
-"""Writes divergence.json into a run: KL(last || initial) in nats a token, on the last held-out answers.
+"""Writes divergence.json into runs: KL(last || initial) in nats a token, on the last held-out answers.
 
-Usage: python bench/divergence.py RUN
+Usage: python bench/divergence.py RUN ...
 The last policy drew those answers at temperature 1, so the mean of log pi_last - log pi_initial over their tokens (k1)
 is an unbiased estimate of the divergence a token, each token counted once.
 """
@@ -35,4 +35,5 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        main(Path(argument))

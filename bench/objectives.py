@@ -1,4 +1,4 @@
-"""Trains every objective on one task, several seeds each, and prints what each has reached at its last step.
+"""Trains every arm of a study on one task, several seeds each, and prints what each has reached at its last step.
 
 Usage: bench/objectives.sh STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--table] [KEY=VALUE ...]
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all arms) and `arms` (settings of each). Every
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,9 @@ import yaml
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
-NUMBERS = {"accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length"}
+NUMBERS = {
+    "accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length", "scores": "outcome/asked"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +67,33 @@ def train(arm: Arm, out: Path, threads: int) -> str:
     return f"{arm.run(out).name}: {'done' if code == 0 else f'ended with code {code}, see {log}'}"
 
 
-def divergence(run: Path) -> float:
-    """KL(last || initial) in nats a token, estimated on the last held-out answers, which the last policy drew (k1)."""
-    file = run / "divergence.json"
-    if not file.exists():
-        command = [sys.executable, str(Path(__file__).with_name("divergence.py")), str(run)]
+def measure(runs: Sequence[Path]) -> None:
+    """KL(last || initial) of each run that has none yet, all in one process: most of it would be start-up."""
+    missing = [str(run) for run in runs if not (run / "divergence.json").exists()]
+    if missing:
+        command = [sys.executable, str(Path(__file__).with_name("divergence.py")), *missing]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return float(json.loads(file.read_text("utf-8"))["kl"])
+
+
+def lines_of(run: Path) -> list[dict[str, float]] | None:
+    """The metrics of a finished run; None where it is not finished."""
+    if not (run / "metrics.jsonl").exists():
+        return None
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    steps = json.loads((run / "config.json").read_text("utf-8"))["settings"]["training"]["steps"]
+    return lines if lines and lines[-1]["step"] == steps and "eval/accuracy" in lines[-1] else None
 
 
 def reached(run: Path) -> dict[str, float] | None:
-    """What a finished run has at its last step; None where it is not finished."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    steps = json.loads((run / "config.json").read_text("utf-8"))["settings"]["training"]["steps"]
-    if not lines or lines[-1]["step"] != steps or "eval/accuracy" not in lines[-1]:
+    """What a finished run has at its last step, KL(last || initial) in nats a token; None where it is not finished."""
+    lines = lines_of(run)
+    if lines is None:
         return None
     last = [line for line in lines if "policy/entropy" in line][-1]
     step = float(np.median([line["time/step"] - line.get("time/evaluate", 0.0) for line in lines if line["step"] > 0]))
-    found = {name: float({**last, **lines[-1]}[metric]) for name, metric in NUMBERS.items()}
-    return found | {"start": float(lines[0]["eval/accuracy"]), "kl": divergence(run), "seconds": step}
+    found = {name: float({**last, **lines[-1]}.get(metric, math.nan)) for name, metric in NUMBERS.items()}
+    kl = float(json.loads((run / "divergence.json").read_text("utf-8"))["kl"])
+    return found | {"start": float(lines[0]["eval/accuracy"]), "kl": kl, "seconds": step}
 
 
 def interval(values: Sequence[float]) -> str:
@@ -97,19 +108,27 @@ def interval(values: Sequence[float]) -> str:
 def table(arms: Sequence[Arm], out: Path) -> str:
     """The study's table in Markdown; an arm whose runs did not all end says so."""
     lines = [
-        "| objective | seeds | accuracy at the last step | before | KL to the initial | entropy | length | s a step |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| arm | seeds | accuracy at the last step | before | KL to initial | entropy | length | scores | s a step |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in dict.fromkeys(arm.name for arm in arms):
         runs = [arm.run(out) for arm in arms if arm.name == name]
-        found = [one for run in runs if (run / "metrics.jsonl").exists() and (one := reached(run)) is not None]
+        found = [one for run in runs if (one := reached(run)) is not None]
         if not found:
-            lines.append(f"| {name} | 0 of {len(runs)} ended | | | | | | |")
+            lines.append(f"| {name} | 0 of {len(runs)} ended | | | | | | | |")
             continue
-        columns = [[one[key] for one in found] for key in ("accuracy", "start", "kl", "entropy", "length", "seconds")]
-        accuracy, start, kl, entropy, length, seconds = columns
+        columns = [
+            [one[key] for one in found] for key in ("accuracy", "start", "kl", "entropy", "length", "scores", "seconds")
+        ]
+        accuracy, start, kl, entropy, length, scores, seconds = columns
         ended = str(len(found)) if len(found) == len(runs) else f"{len(found)} of {len(runs)} ended"
-        means = [f"{np.mean(start):.3f}", interval(kl), f"{np.mean(entropy):.2f}", f"{np.mean(length):.1f}"]
+        means = [
+            f"{np.mean(start):.3f}",
+            interval(kl),
+            f"{np.mean(entropy):.2f}",
+            f"{np.mean(length):.1f}",
+            f"{np.mean(scores):.0f}",
+        ]
         row = [name, ended, interval(accuracy), *means, f"{np.median(seconds):.2f}"]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -135,6 +154,7 @@ def main() -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             for line in pool.map(lambda arm: train(arm, out, args.threads), arms):
                 print(line, flush=True)
+    measure([arm.run(out) for arm in arms if lines_of(arm.run(out)) is not None])
     print(table(arms, out))
 
 

@@ -10,7 +10,8 @@ import pytest
 from klimb.cli import preferring
 from klimb.data.base import Problems
 from klimb.data.inspecting import inspect
-from klimb.errors import SettingsError
+from klimb.data.tokenizing import tokenized
+from klimb.errors import DataError, SettingsError
 from klimb.types import Message, Prompt, Reply
 
 
@@ -54,10 +55,55 @@ def test_the_command_says_it_and_names_what_cannot_be_used(tmp_path: Path, capsy
     rows = [{"prompt": f"p{n}", "chosen": "yes it is", "rejected": "no"} for n in range(10)] + [{"prompt": "alone"}]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    preferring.inspect(path, "pairs", "tiny", as_json=tmp_path / "out.json")
+    preferring.inspect(path, preferring.Wanted("pairs", "tiny", (1, 5)), as_json=tmp_path / "out.json")
     shown = capsys.readouterr().out
     assert "longer wins 100.0 %" in shown and "unusable    1 rows" in shown and "row 11" in shown
     saved = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert saved["unusable"] == 1 and saved["pairs"] == 10 and saved["chosen"] == [10, 10]
+    cut = saved["tokenized"]
+    assert (cut["prompts_cut"], cut["answers_cut"], cut["changed"], cut["unrendered"]) == (10, 10, 0, 0)
+    assert "cut         10 of 10 prompts and 10 of 20 answers, such as" in shown
     with pytest.raises(SettingsError):
-        preferring.inspect(path, "triples", None)
+        preferring.inspect(path, preferring.Wanted("triples"))
+    with pytest.raises(DataError, match="--policy MODEL"):
+        preferring.inspect(path, preferring.Wanted("pairs", cut=(5, 5)))
+    with pytest.raises(DataError, match="at least 1"):
+        preferring.inspect(path, preferring.Wanted("pairs", "tiny", (5, 0)))
+
+
+class Stub:
+    """A model that knows the words `a`, `b` and EOS, whose id is 0, in five places; `ab` is one token more."""
+
+    eos_ids = frozenset({0})
+    context = 5
+
+    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.text == "!":
+            raise DataError("a template", "none", "another")
+        return tuple(" ab".index(letter) for letter in prompt.text or "")
+
+    def reply(self, text: str) -> tuple[int, ...]:
+        return (*("!ab".index(letter) for letter in text), 0)
+
+    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        return (3, *tokens[2:]) if tokens[:2] == (1, 2) else tokens
+
+
+def test_what_a_tokenizer_makes_of_the_rows_is_counted() -> None:
+    rows = {"aaa": ("b", "!a"), "ab": ("a", "a"), "!": ("a", "bb"), "aaaa": ("bb", "b")}
+    prompts = [Prompt(f"p{number}", text=text) for number, text in enumerate(rows)]
+    given = {
+        prompt.id: (Reply(chosen, True, 1.0), Reply(other, False, 1.0))
+        for prompt, (chosen, other) in zip(prompts, rows.values(), strict=True)
+    }
+    problems = Problems(prompts[:3], prompts[3:], given=given)
+    whole, cut = tokenized(problems, Stub()), tokenized(problems, Stub(), 2, 1)
+    assert (whole.prompts, whole.answers, whole.prompts_cut, whole.answers_cut) == (4, 8, 0, 0)
+    assert (whole.too_long, whole.unrendered, whole.changed, whole.eos_within) == (2, 1, 1, 1)
+    told = {name: whole.first[name] for name in ("eos_within", "too_long", "changed", "unrendered")}
+    assert told == {"eos_within": "p0", "too_long": "p0", "changed": "p1", "unrendered": "p2"}
+    assert (cut.prompts_cut, cut.answers_cut, cut.too_long) == (2, 8, 0) and cut.first["cut"] == "p0"
+    assert any(
+        "1 prompts cannot be rendered by the model's chat template, such as 'p2'" in one for one in whole.lines()
+    )
+    assert inspect(problems).ties == 4

@@ -81,6 +81,7 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
     run(tmp_path / "parts", **settings, training={"steps": 4, "micro_tokens": 64})
     assert weights(run(tmp_path / "parts", **settings)) == weights(result)
     assert result.before["eval/reward_accuracy"] == 0.5 and result.after["eval/reward_std"] > 0
+    assert result.before["eval/reward_calibration"] == 0.0 and result.after["eval/longer_wins"] == 0.5
     loaded: Any = AutoModelForSequenceClassification.from_pretrained(result.model)
     policy = load(PolicySettings(name=str(result.model)))
     kept = load_file(result.model.parent / "critic.safetensors")

@@ -209,12 +209,16 @@ def inspect(
         str | None,
         typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar."),
     ] = None,
+    cut: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="N M", help="Count prompts over N and answers over M tokens.")
+    ] = None,
 ) -> None:
     """Say what logs or preference rows hold, and whether they are enough to learn from."""
     from klimb.cli import logging, preferring
 
     if form is not None:
-        preferring.inspect(logs, form, policy, as_json=as_json)
+        wanted = preferring.Wanted(form, policy, cut)
+        preferring.inspect(logs, wanted, as_json=as_json)
         return
 
     logging.inspect(logs, logging.Wanted(policy, rows, success), as_json=as_json, html=html)

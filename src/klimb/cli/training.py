@@ -44,6 +44,8 @@ def summary(result: RunResult) -> str:
         lines += _row("accuracy", result, "eval/accuracy", ("eval/low", "eval/high"))
         lines += _row("preferred", result, "eval/implicit_accuracy", ("eval/implicit_low", "eval/implicit_high"))
         lines += _row("preferred", result, "eval/reward_accuracy", ("eval/reward_low", "eval/reward_high"))
+        lines += _row("longer wins", result, "eval/longer_wins", None)
+        lines += _row("calibration", result, "eval/reward_calibration", None)
         lines += _kl(result)
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)

@@ -29,6 +29,7 @@ class Found:
     pairs: int
     duplicates: int
     identical: int
+    ties: int
     empty: int
     leaked: int
     unit: str
@@ -48,7 +49,8 @@ class Found:
             f"{name} {middle:,} (at most {most:,})"
             for name, (middle, most) in (("prompt", self.prompt), ("chosen", self.chosen), ("rejected", self.rejected))
         )
-        faults = f"{self.duplicates:,} repeated rows, {self.identical:,} pairs of equal answers, {self.empty:,} empty"
+        ties = f"{self.identical:,} pairs of equal answers, {self.ties:,} of equal scores"
+        faults = f"{self.duplicates:,} repeated rows, {ties}, {self.empty:,} empty answers"
         sides = f"{self.train:,} to learn from and {self.held_out:,} held out"
         return [
             f"rows        {sides}, {self.prompts:,} prompts, {self.pairs:,} pairs",
@@ -75,6 +77,7 @@ def inspect(problems: Problems, count: Callable[[str], int] | None = None) -> Fo
         pairs=len(pairs),
         duplicates=sum(times - 1 for times in rows.values()),
         identical=sum(identical(both) for _, both in pairs),
+        ties=sum(both[0].score is not None and both[0].score == both[1].score for _, both in pairs),
         empty=sum(not reply.text.strip() for reply in replies),
         leaked=len(train & {asked(prompt) for prompt in problems.held_out}),
         unit="tokens" if count else "words",

@@ -38,6 +38,13 @@ def decode(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
+def again(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens of the text that they are, special ones written out: others where a text has more than one reading."""
+    text = tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tuple(ids)
+
+
 def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int) -> tuple[int, ...]:
     """The tokens of an answer as a policy would have drawn them: no BOS, no template, and EOS once, at the end."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]

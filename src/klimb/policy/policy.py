@@ -80,6 +80,11 @@ class Policy:
         """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
         return distributions(self.path, batch.to(self.device), most)
 
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
+        with torch.no_grad():
+            return self.path.states(batch.to(self.device)).float().cpu()
+
     @property
     def device(self) -> torch.device:
         """Where the weights live."""
@@ -124,6 +129,14 @@ class Policy:
     def render(self, prompt: Prompt, room: int = 1) -> Prompt:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
         return chat.render(prompt, self.tokenizer, self.system, self.context, room)
+
+    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt, however many. Raises DataError, ModelError."""
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
+
+    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The token ids of the text that these ids are, special tokens written out."""
+        return chat.again(tokens, self.tokenizer)
 
     def reply(self, text: str) -> tuple[int, ...]:
         """The token ids of an answer that somebody else wrote, with EOS at its end."""
