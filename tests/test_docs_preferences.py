@@ -28,7 +28,7 @@ def test_every_block_of_the_page_on_preferences_runs(
             continue
         shown += "".join(command(line, capsys) for line in text.splitlines())
     assert "KL to start" in shown and "longer wins" in shown
-    assert {run.name for run in (folder / "runs").iterdir()} == {"dpo", "hypo", "mine", "reward", "online"}
+    assert {run.name for run in (folder / "runs").iterdir()} == {"dpo", "hypo", "mine", "reward", "lora", "online"}
 
 
 def test_the_page_names_every_objective_and_form(root: Path) -> None:

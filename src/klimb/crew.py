@@ -18,6 +18,7 @@ from klimb.tracking.hub import Tracking
 from klimb.tracking.watching import Watcher
 
 if TYPE_CHECKING:
+    from klimb.policy.adapter import Started
     from klimb.policy.policy import Policy
     from klimb.training.loop import Crew, Evaluate
     from klimb.training.state import SaveModel
@@ -78,6 +79,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         keepers={
             **learner.carriers,
             **({} if policy.critic is None else {"critic": policy.critic}),
+            **({} if policy.adapter is None else {"lora": policy.adapter}),
             **({} if kept is None else {"buffer": kept}),
             **({} if combiner.keeper is None else {"combining": combiner.keeper}),
         },
@@ -94,7 +96,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     from klimb.training.weighing import Passes
 
     recipe = session.recipe
-    reference = _reference(recipe) if recipe.objective.refers else None
+    reference = _reference(session) if recipe.objective.refers else None
     carriers = open_carriers(
         recipe.objective.carried, session.policy.named_parameters, reference.named_parameters if reference else None
     )
@@ -157,10 +159,14 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
     )
 
 
-def _reference(recipe: Recipe) -> Policy:
-    """The initial policy, frozen."""
+def _reference(session: Session) -> Policy | Started:
+    """The initial policy, frozen: with an adapter, the same weights and the adapter that the run began with."""
+    from klimb.policy.adapter import Started
     from klimb.policy.loading import load
 
+    recipe = session.recipe
+    if session.policy.adapter is not None:
+        return Started(session.policy, session.policy.adapter)
     policy = load(recipe.model, recipe.seed)
     for parameter in policy.parameters():
         parameter.requires_grad_(False)
@@ -194,7 +200,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
         session.recipe.sampling,
         session.recipe.seed,
         session.policy,
-        learner.reference.policy if isinstance(learner.reference, Remembered) else _reference(session.recipe),
+        learner.reference.policy if isinstance(learner.reference, Remembered) else _reference(session),
         session.own,
         session.recipe.training.micro_tokens,
     )

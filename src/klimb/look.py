@@ -160,7 +160,7 @@ class _Run:
         return None if averaged or checkpoint.fault(folder) is not None else models.load(self._at(folder))
 
     def _at(self, folder: Path) -> PolicySettings:
-        return self.recipe.model.model_copy(update={"name": str(folder / "model")})
+        return self.recipe.model.at(folder / "model")
 
     def _initial(self, models: Models, missing: list[str]) -> Policy | None:
         """The model that the run began from, if it is still there and still the same."""

@@ -130,6 +130,12 @@ class Recipe(Settings):
                 f"source.prompts={source.prompts}",
                 f"source.minibatches={source.prompts} or fewer",
             )
+        if self.model.lora is not None and self.optimizer.type == "schedule_free":
+            yield KlimbError(
+                "train an adapter (model.lora)",
+                "optimizer.type=schedule_free, whose checkpoints hold an average of whole weights",
+                "optimizer.type=adamw",
+            )
         dynamic = getattr(source, "dynamic", 0)
         if dynamic and objective.beyond_group and not objective.allow_bias:
             yield KlimbError(

@@ -20,6 +20,7 @@ from klimb import functional as F
 from klimb.batch import Batch, Outputs
 from klimb.config import resolve
 from klimb.errors import CheckpointError
+from klimb.objectives.bradley_terry import BradleyTerry
 from klimb.objectives.ppo import PPO
 from klimb.policy.critic import Critic
 from klimb.recipe import Recipe
@@ -32,9 +33,12 @@ from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
 from klimb.training.weighing import Passes
+from klimb.types import Label
 from tests.faults.runs import SETTINGS, content
 from tests.faults.test_kill import Child, kill
 from tests.training.toy import VOCABULARY, Bigram, groups
+
+LABELS = (Label.CHOSEN, Label.REJECTED)
 
 
 class Valued(Bigram):
@@ -100,6 +104,22 @@ def test_values_are_measured_once_before_the_first_pass_and_old_log_probs_with_t
         torch.testing.assert_close(part.value, known.value)
         if part.old is not None:
             torch.testing.assert_close(part.old, known.logp)
+
+
+def test_a_reward_model_makes_no_forward_pass_before_its_loss() -> None:
+    pairs = [
+        replace(one, rollouts=tuple(replace(r, label=label) for r, label in zip(one.rollouts, LABELS, strict=True)))
+        for one in groups(4, 2)
+    ]
+    made, forwards = learner(objective=BradleyTerry()), [0, 0]
+    real = made.policy
+
+    def watching(part: Batch) -> Outputs:
+        forwards[torch.is_grad_enabled()] += 1
+        return real(part)
+
+    run(replace(made, policy=watching), Batch.of(pairs))
+    assert forwards == [0, 1]
 
 
 def test_the_explained_variance_is_that_of_the_values_before_the_update_over_the_whole_batch() -> None:

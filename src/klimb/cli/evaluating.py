@@ -46,7 +46,7 @@ def _settings(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
         raise SettingsError(
             [KlimbError(f"to evaluate {where.model} there must be problems", "no recipe", "--recipe RECIPE")]
         )
-    base["model"]["name"] = where.model
+    base["model"] |= {"name": where.model, "lora": None}  # a saved model has its adapter in its weights
     return resolve(Recipe, apply_words(base, words, Recipe))
 
 

@@ -42,7 +42,7 @@ def opened(target: str) -> Policy:
 
     where = place(target)
     settings = where.recipe.model if where.recipe else PolicySettings()
-    return load(settings.model_copy(update={"name": where.model}), where.recipe.seed if where.recipe else 0)
+    return load(settings.at(where.model), where.recipe.seed if where.recipe else 0)
 
 
 def _is_run(folder: Path) -> bool:

@@ -66,7 +66,7 @@ def _opened(where: Place, wanted: Wanted, many: bool) -> Iterator[Answer]:
     from klimb.seeds import draw_seed
 
     settings = where.recipe.model if where.recipe else PolicySettings()
-    policy = load(settings.model_copy(update={"name": where.model}), wanted.seed)
+    policy = load(settings.at(where.model), wanted.seed)
     drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
 
     with Local(rows=1, engine="auto" if many else "plain").open(policy) as sampler:

@@ -37,8 +37,13 @@ class Objective(Settings):
 
     @property
     def critic(self) -> bool:
-        """Whether a value head is needed: `batch.value` before the first pass, and `now.value` in the loss."""
+        """Whether a value head is needed: `now.value` in the loss."""
         return False
+
+    @property
+    def reads_value(self) -> bool:
+        """Whether `batch.value`, the critic's before the first pass, is needed: that costs a forward pass."""
+        return self.critic
 
     @property
     def moves_trunk(self) -> bool:

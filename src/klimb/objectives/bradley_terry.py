@@ -31,6 +31,10 @@ class BradleyTerry(Paired):
     def critic(self) -> bool:
         return True
 
+    @property
+    def reads_value(self) -> bool:
+        return False
+
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         import torch
 

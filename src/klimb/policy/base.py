@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,6 +25,23 @@ class TinySizes(Settings):
     """The longest sequence in tokens (here: bytes), prompt and completion together."""
 
 
+class LoRA(Settings):
+    """Low-rank matrices beside the linear layers learn in place of the model's weights (2106.09685); needs `peft`."""
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    """How many columns B has in W + (alpha / rank) B A."""
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    """The scale of what is added; alpha / rank multiplies B A."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    """The names of the linear layers that get an adapter; never the output layer."""
+    dropout: Annotated[float, Field(ge=0.0, le=0.0)] = 0.0
+    """Only 0: with dropout, the log-probs now and those of the policy that sampled would not agree."""
+    path: Path | None = None
+    """A folder with a saved adapter to begin from: rank, alpha and targets are its own; it is the reference, too."""
+
+
 class PolicySettings(Settings):
     """Which model is trained, and how it is computed."""
 
@@ -39,5 +57,11 @@ class PolicySettings(Settings):
     """packed = prompts once and no padding; plain = one padded forward; auto = packed where a check at load agrees."""
     system: str | None = None
     """The system message put before chats that have none; unset = whatever the model's chat template does."""
+    lora: LoRA | None = None
+    """Train an adapter in place of the weights; unset = every weight learns."""
     tiny: TinySizes = TinySizes()
     """The sizes of the built-in model; only read where `name` is tiny."""
+
+    def at(self, folder: Path | str) -> PolicySettings:
+        """The settings of what a run saved there: whole weights, with the adapter in them."""
+        return self.model_copy(update={"name": str(folder), "lora": None})

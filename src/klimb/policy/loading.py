@@ -26,7 +26,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def load(settings: PolicySettings, seed: int = 0) -> Policy:
-    """The policy that the settings name. `seed` draws the tiny model's weights and is not read for any other.
+    """The policy that the settings name. `seed` draws the tiny model's weights and a fresh adapter, and nothing else.
 
     Raises ModelError for a model that is missing, broken, or not a causal language model.
     """
@@ -42,7 +42,7 @@ def load(settings: PolicySettings, seed: int = 0) -> Policy:
         dtype = hardware.dtype_of(settings.precision, device, small=_small(place))
         model, tokenizer = _pretrained(settings.name, place, dtype)
     _check_fit(settings.name, model, tokenizer)
-    return Policy.of(model.to(device), tokenizer, settings)
+    return Policy.of(model.to(device), tokenizer, settings, seed)
 
 
 def _small(place: Path | str) -> bool:

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from klimb.batch import Batch, Outputs
 from klimb.policy import chat
+from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
 from klimb.policy.critic import Critic
 from klimb.policy.paths import Path as ComputePath
@@ -40,14 +41,20 @@ class Policy:
         self.model, self.tokenizer, self.path, self.system = model, tokenizer, path, system
         self.notes = tuple(notes)
         self.critic: Critic | None = None
+        self.adapter: Adapter | None = None
         self.eos_ids = chat.eos_ids(tokenizer, model.generation_config, model.config)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings) -> Policy:
-        """Chooses how the model is computed, by a check on random tokens."""
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings, seed: int = 0) -> Policy:
+        """Chooses how the model is computed, by a check on random tokens, and adds the adapter that is asked for."""
         model.eval()
         path, notes = choose(model, settings.path, settings.checkpointing)
-        return cls(model, tokenizer, path, notes, settings.system)
+        policy = cls(model, tokenizer, path, notes, settings.system)
+        if settings.lora is not None:
+            policy.adapter = attach(model, settings.lora, seed)
+            policy.notes += (f"LoRA with {sum(p.numel() for p in policy.adapter.parameters.values()):,} weights",)
+            model.eval()
+        return policy
 
     def __call__(self, batch: Batch) -> Outputs:
         """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`.
@@ -108,8 +115,14 @@ class Policy:
         yield from (weight for _, weight in self.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The weights with their names, each once; a critic's last, as `critic.weight` and `critic.bias`."""
-        yield from self.model.named_parameters()
+        """The weights with their names, each once; a critic's last, as `critic.weight` and `critic.bias`.
+
+        With an adapter only its matrices, as `lora.<name>`: nothing else of the model learns.
+        """
+        if self.adapter is None:
+            yield from self.model.named_parameters()
+        else:
+            yield from self.adapter.named_parameters("lora")
         if self.critic is not None:
             yield from self.critic.named_parameters("critic")
 
@@ -150,10 +163,14 @@ class Policy:
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.
 
-        `state_dict` (by the names of `named_parameters`) replaces the weights, for instance by float32 masters.
+        `state_dict` (by the names of `named_parameters`) replaces the weights, for instance by float32 masters. An
+        adapter is added to the weights, and stands alone in the folder `adapter`.
         """
         folder = Path(folder)
-        weights = {**self.model.state_dict(), **(state_dict or {})}
+        own = self.model.state_dict() if self.adapter is None else merged_state(self.model)
+        weights = {**own, **(state_dict or {})}
+        if self.adapter is not None:
+            self.adapter.save(folder / "adapter")
         if state_dict and (head := self._tied()) is not None:
             weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
         dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}

@@ -12,6 +12,7 @@ from klimb.batch import Batch, Outputs
 from klimb.types import Label
 
 if TYPE_CHECKING:
+    from klimb.policy.adapter import Started
     from klimb.policy.policy import Policy
 
 
@@ -21,7 +22,7 @@ class Remembered:
     What is remembered is part of every checkpoint: a continued run computes nothing again, and so in no other packing.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy | Started) -> None:
         self.policy = policy
         self._known: dict[int, Tensor] = {}
 

@@ -105,7 +105,7 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
     several = learner.several
-    if several or learner.objective.critic:
+    if several or learner.objective.reads_value:
         with watch.stage("reference"):
             found = outputs(learner.policy, batch, tokens)
         entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy

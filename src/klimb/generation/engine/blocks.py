@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from klimb.generation.engine.linear import Activation, InPlace, Packed, Product
 from klimb.generation.engine.norm import Norm, norm_of
+from klimb.policy.adapter import merged
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 SANDWICH = LAYER | {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
@@ -163,15 +164,15 @@ def _block(index: int, layer: Any, config: Any, make: Callable[[Sequence[nn.Line
     if not getattr(attention, "use_rope", True):
         raise DoesNotFit("some of its layers have no rotary embedding")
     dim = attention.head_dim
-    _linear(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-    _linear(mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    q, k, v, o = _linear(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+    gate, up, down = _linear(mlp.gate_proj, mlp.up_proj, mlp.down_proj)
     normed = [norm_of(norm) for norm in (getattr(attention, n, None) for n in ("q_norm", "k_norm")) if norm is not None]
     types = getattr(config, "layer_types", None)
     return Block(
         index=index,
         shape=Shape(
-            attention.q_proj.out_features // dim,
-            attention.k_proj.out_features // dim,
+            q.out_features // dim,
+            k.out_features // dim,
             dim,
             float(attention.scaling),
             getattr(attention, "attn_logit_softcapping", None),
@@ -179,16 +180,16 @@ def _block(index: int, layer: Any, config: Any, make: Callable[[Sequence[nn.Line
         ),
         kind=types[index] if types else "full_attention",
         before=norm_of(layer.input_layernorm),
-        qkv=make([attention.q_proj, attention.k_proj, attention.v_proj]),
+        qkv=make([q, k, v]),
         q_norm=normed[0] if normed else None,
         k_norm=normed[1] if normed else None,
-        o=make([attention.o_proj]),
+        o=make([o]),
         after=norm_of(layer.post_attention_layernorm) if sandwich else None,
         mlp_before=norm_of(layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm),
-        gate=make([mlp.gate_proj]),
-        up=make([mlp.up_proj]),
+        gate=make([gate]),
+        up=make([up]),
         activation=Activation(mlp.act_fn),
-        down=make([mlp.down_proj]),
+        down=make([down]),
         mlp_after=norm_of(layer.post_feedforward_layernorm) if sandwich else None,
         residual=float(getattr(config, "residual_multiplier", None) or 1.0),
     )
@@ -205,7 +206,10 @@ def _only(module: nn.Module, needed: set[str], known: set[str]) -> None:
         raise DoesNotFit(f"{type(module).__name__} differs from a Llama-like model in {', '.join(strange)}")
 
 
-def _linear(*modules: nn.Module) -> None:
-    for module in modules:
+def _linear(*modules: nn.Module) -> list[nn.Linear]:
+    """The layers, each with its adapter added to its weight where it has one."""
+    found = [merged(module) for module in modules]
+    for module in found:
         if type(module) is not nn.Linear:
             raise DoesNotFit(f"a linear layer is a {type(module).__name__}")
+    return found
