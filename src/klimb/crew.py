@@ -131,7 +131,7 @@ def _combiner(session: Session, learner: Learner) -> Combiner:
         Opening(
             {name_of(reward): reward.weight for reward in recipe.rewards},
             recipe.seed,
-            initial=PromptStates(lambda: frozen or _reference(recipe), tokens, stays=True),
+            initial=PromptStates(lambda: frozen or _reference(session), tokens, stays=True),
             current=PromptStates(lambda: session.policy, tokens),
         )
     )

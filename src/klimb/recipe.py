@@ -18,9 +18,7 @@ from klimb.generation.local import Local
 from klimb.objectives import AnyObjective, AnyPreference, Custom, Objective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
-from klimb.rewards.combining import AnyCombining
-from klimb.rewards.combining.selected import Selected
-from klimb.rewards.combining.weighted import Weighted
+from klimb.rewards.combining import AnyCombining, Weighted, misfits
 from klimb.selection import AnySelector
 from klimb.selection.every import Every
 from klimb.sources import AnySource
@@ -188,27 +186,12 @@ class Recipe(Settings):
                 f"{names.count(name)} sources named '{name}'",
                 "give each its own rewards.N.name",
             )
-        yield from self._combining_faults()
+        weights = {reward.name or reward.type: reward.weight for reward in self.rewards}
+        samples = self.source.scores and self.source.sampled(1) != 0
+        yield from misfits(self.combining, weights, self.source.type, samples=samples)
         if self.rewards and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(
                 "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
-            )
-
-    def _combining_faults(self) -> Iterator[KlimbError]:
-        plain = isinstance(self.combining, Weighted) and not self.combining.noise
-        if not plain and not (self.source.scores and self.source.sampled(1) != 0):
-            yield KlimbError(
-                f"combine the scores of fresh samples (combining.type={self.combining.type})",
-                f"source.type={self.source.type}, whose rewards are given",
-                "combining.type=weighted, or a source that samples: online, hybrid, online_pairs",
-            )
-            return
-        yield from self.combining.conflicts({reward.name or reward.type: reward.weight for reward in self.rewards})
-        if isinstance(self.combining, Selected) and getattr(self.source, "type", "") == "hybrid":
-            yield KlimbError(
-                "learn what each chosen source is worth (combining.type=selected)",
-                "source.type=hybrid: what is replayed was scored by earlier choices",
-                "source.type=online",
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:

@@ -95,6 +95,11 @@ class Started:
                 return
             yield part
 
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
+        with self._adapter.at_start():
+            return self._policy.states(batch)
+
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The adapter's matrices as they were, by the names that they have in the policy."""
         yield from ((f"lora.{name}", weight) for name, weight in self._adapter.started.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,7 +11,16 @@ from klimb.batch import Batch
 from klimb.types import Completion, Finish, Group, Prompt, Rollout, Transform
 
 if TYPE_CHECKING:
-    from klimb.policy.policy import Policy
+    from torch import Tensor
+
+
+class Model(Protocol):
+    """A policy, for what is asked of it here."""
+
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
+        ...
+
 
 ANY = Completion((0,), (), "", Finish.LENGTH)
 """A completion of one token: what predicts it is the prompt's last state."""
@@ -20,9 +29,9 @@ ANY = Completion((0,), (), "", Finish.LENGTH)
 class PromptStates:
     """The last hidden state at the end of each prompt (n, d), float64. The policy is opened at the first question."""
 
-    def __init__(self, opened: Callable[[], Policy], tokens: int, stays: bool = False) -> None:
+    def __init__(self, opened: Callable[[], Model], tokens: int, stays: bool = False) -> None:
         self._opened, self._tokens, self._stays = opened, tokens, stays
-        self._policy: Policy | None = None
+        self._policy: Model | None = None
         self._known: dict[str, Any] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field
 
+from klimb.errors import KlimbError
 from klimb.rewards.combining.agreement import Agreement
+from klimb.rewards.combining.base import Combining
 from klimb.rewards.combining.ensemble import Least, Mean, Uncertain
 from klimb.rewards.combining.gated import Gated
 from klimb.rewards.combining.gdpo import Gdpo
@@ -19,3 +22,23 @@ from klimb.rewards.combining.weighted import Weighted
 Sums = Weighted | Scheduled | Normalised | Gdpo | Gated
 Ensembles = Mean | Least | Uncertain | Agreement
 AnyCombining = Annotated[Sums | Ensembles | Selected | SelectedPaper, Field(discriminator="type")]
+
+
+def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, samples: bool) -> Iterator[KlimbError]:
+    """What does not go together with the rewards, by weight, and with the type of the source of experience."""
+    kind = getattr(combining, "type", "")
+    plain = isinstance(combining, Weighted) and not combining.noise
+    if not plain and not samples:
+        yield KlimbError(
+            f"combine the scores of fresh samples (combining.type={kind})",
+            f"source.type={source}, whose rewards are given",
+            "combining.type=weighted, or a source that samples: online, hybrid, online_pairs",
+        )
+        return
+    yield from combining.conflicts(weights)
+    if isinstance(combining, Selected) and source == "hybrid":
+        yield KlimbError(
+            f"learn what each chosen source is worth (combining.type={kind})",
+            "source.type=hybrid: what is replayed was scored by earlier choices",
+            "source.type=online",
+        )
