@@ -1,4 +1,4 @@
-"""Trains every objective on one task, several seeds each, and prints what each has reached at its last step.
+"""Trains every arm of a study on one task, several seeds each, and prints what each has reached at its last step.
 
 Usage: bench/objectives.sh STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--table] [KEY=VALUE ...]
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all arms) and `arms` (settings of each). Every
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,9 @@ import yaml
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
-NUMBERS = {"accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length"}
+NUMBERS = {
+    "accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length", "scores": "outcome/asked"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def reached(run: Path) -> dict[str, float] | None:
         return None
     last = [line for line in lines if "policy/entropy" in line][-1]
     step = float(np.median([line["time/step"] - line.get("time/evaluate", 0.0) for line in lines if line["step"] > 0]))
-    found = {name: float({**last, **lines[-1]}[metric]) for name, metric in NUMBERS.items()}
+    found = {name: float({**last, **lines[-1]}.get(metric, math.nan)) for name, metric in NUMBERS.items()}
     kl = float(json.loads((run / "divergence.json").read_text("utf-8"))["kl"])
     return found | {"start": float(lines[0]["eval/accuracy"]), "kl": kl, "seconds": step}
 
@@ -105,19 +108,27 @@ def interval(values: Sequence[float]) -> str:
 def table(arms: Sequence[Arm], out: Path) -> str:
     """The study's table in Markdown; an arm whose runs did not all end says so."""
     lines = [
-        "| objective | seeds | accuracy at the last step | before | KL to the initial | entropy | length | s a step |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| arm | seeds | accuracy at the last step | before | KL to initial | entropy | length | scores | s a step |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in dict.fromkeys(arm.name for arm in arms):
         runs = [arm.run(out) for arm in arms if arm.name == name]
         found = [one for run in runs if (one := reached(run)) is not None]
         if not found:
-            lines.append(f"| {name} | 0 of {len(runs)} ended | | | | | | |")
+            lines.append(f"| {name} | 0 of {len(runs)} ended | | | | | | | |")
             continue
-        columns = [[one[key] for one in found] for key in ("accuracy", "start", "kl", "entropy", "length", "seconds")]
-        accuracy, start, kl, entropy, length, seconds = columns
+        columns = [
+            [one[key] for one in found] for key in ("accuracy", "start", "kl", "entropy", "length", "scores", "seconds")
+        ]
+        accuracy, start, kl, entropy, length, scores, seconds = columns
         ended = str(len(found)) if len(found) == len(runs) else f"{len(found)} of {len(runs)} ended"
-        means = [f"{np.mean(start):.3f}", interval(kl), f"{np.mean(entropy):.2f}", f"{np.mean(length):.1f}"]
+        means = [
+            f"{np.mean(start):.3f}",
+            interval(kl),
+            f"{np.mean(entropy):.2f}",
+            f"{np.mean(length):.1f}",
+            f"{np.mean(scores):.0f}",
+        ]
         row = [name, ended, interval(accuracy), *means, f"{np.median(seconds):.2f}"]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)

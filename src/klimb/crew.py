@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
 from klimb.recipe import Recipe
+from klimb.rewards.combining.base import Combiner, Opening
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir
 from klimb.session import Session
@@ -56,7 +57,8 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         session.own.refresh()
 
     learner = _learner(session, optimizer)
-    experience = recipe.source.open(_supplies(session, version, watch.stage))
+    combiner = _combiner(session, learner)
+    experience = recipe.source.open(_supplies(session, version, watch.stage, combiner))
     kept = getattr(experience, "keeper", None)
     return Crew(
         rundir=rundir,
@@ -77,7 +79,9 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
             **learner.carriers,
             **({} if policy.critic is None else {"critic": policy.critic}),
             **({} if kept is None else {"buffer": kept}),
+            **({} if combiner.keeper is None else {"combining": combiner.keeper}),
         },
+        observe=combiner.observe,
         alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
 
@@ -113,7 +117,25 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     )
 
 
-def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Supplies:
+def _combiner(session: Session, learner: Learner) -> Combiner:
+    """What makes one reward of several scores; models that it looks at prompts with are loaded when they are needed."""
+    from klimb.training.remembered import Remembered
+    from klimb.training.states import PromptStates
+
+    recipe, there = session.recipe, learner.reference
+    frozen = there.policy if isinstance(there, Remembered) else None
+    tokens = recipe.training.micro_tokens
+    return recipe.combining.open(
+        Opening(
+            {name_of(reward): reward.weight for reward in recipe.rewards},
+            recipe.seed,
+            initial=PromptStates(lambda: frozen or _reference(recipe), tokens, stays=True),
+            current=PromptStates(lambda: session.policy, tokens),
+        )
+    )
+
+
+def _supplies(session: Session, version: Callable[[], str], stage: Timer, combiner: Combiner) -> Supplies:
     """What the source of experience works with; completions of another policy have no version that we know."""
     recipe = session.recipe
     return Supplies(
@@ -131,6 +153,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer) -> Sup
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
+        combiner=combiner,
     )
 
 

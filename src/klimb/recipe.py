@@ -18,6 +18,9 @@ from klimb.generation.local import Local
 from klimb.objectives import AnyObjective, AnyPreference, Custom, Objective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
+from klimb.rewards.combining import AnyCombining
+from klimb.rewards.combining.selected import Selected
+from klimb.rewards.combining.weighted import Weighted
 from klimb.selection import AnySelector
 from klimb.selection.every import Every
 from klimb.sources import AnySource
@@ -38,6 +41,8 @@ class Recipe(Settings):
     """The prompts, with answers that can be checked."""
     rewards: tuple[AnyReward, ...] = ()
     """What scores the completions; none where the data say what is preferred."""
+    combining: AnyCombining = Weighted()
+    """How the scores of several sources become one reward."""
     objective: Annotated[AnyObjective | AnyPreference, Field(discriminator="type")]
     """What is maximised, and by which surrogate."""
     selector: AnySelector = Every()
@@ -177,9 +182,27 @@ class Recipe(Settings):
                 f"{names.count(name)} sources named '{name}'",
                 "give each its own rewards.N.name",
             )
+        yield from self._combining_faults()
         if self.rewards and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(
                 "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
+            )
+
+    def _combining_faults(self) -> Iterator[KlimbError]:
+        plain = isinstance(self.combining, Weighted) and not self.combining.noise
+        if not plain and not (self.source.scores and self.source.sampled(1) != 0):
+            yield KlimbError(
+                f"combine the scores of fresh samples (combining.type={self.combining.type})",
+                f"source.type={self.source.type}, whose rewards are given",
+                "combining.type=weighted, or a source that samples: online, hybrid, online_pairs",
+            )
+            return
+        yield from self.combining.conflicts({reward.name or reward.type: reward.weight for reward in self.rewards})
+        if isinstance(self.combining, Selected) and getattr(self.source, "type", "") == "hybrid":
+            yield KlimbError(
+                "learn what each chosen source is worth (combining.type=selected)",
+                "source.type=hybrid: what is replayed was scored by earlier choices",
+                "source.type=online",
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:

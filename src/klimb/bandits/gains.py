@@ -22,7 +22,9 @@ class Seen:
     after: float | None = None
     """The loss on the same batch after the update."""
     held_out: float | None = None
-    """A measure on data that is not trained on, greater is better: a preference margin, a dev-set reward."""
+    """A measure on data that is not trained on, greater is better: a dev-set reward."""
+    margin: float | None = None
+    """How far a trusted judge agrees with the arm on the answers that both scored, from -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,15 @@ class Gain(Settings):
         if raw is None or not np.isfinite(raw):
             return history, None
         kept = np.append(history.raw, raw)[-(self.window or 0) :]
-        return replace(history, raw=kept), quantile_scaled(raw, kept, self.low, self.high)
+        return replace(history, raw=kept), self.scaled(raw, kept)
 
     def raw(self, history: History, seen: Seen) -> float | None:
         """The gain before scaling, or None."""
         raise NotImplementedError
+
+    def scaled(self, raw: float, kept: Vector) -> float:
+        """A raw gain within [0, 1], beside the window that it is part of."""
+        return quantile_scaled(raw, kept, self.low, self.high)
 
 
 class NegativeLoss(Gain):
@@ -101,7 +107,22 @@ class HeldOut(Gain):
         return None if seen.held_out is None or len(history.last) == 0 else seen.held_out - float(history.last[0])
 
 
-AnyGain = Annotated[NegativeLoss | LossDecrease | HeldOut, Field(discriminator="type")]
+class Margin(Gain):
+    """How far a judge that is not trained on agrees with the arm: what its scores are worth, before any update.
+
+    It is between -1 and 1 already and its scale means the same for every arm: (1 + margin) / 2, without quantiles.
+    """
+
+    type: Literal["margin"] = "margin"
+
+    def raw(self, history: History, seen: Seen) -> float | None:
+        return seen.margin
+
+    def scaled(self, raw: float, kept: Vector) -> float:
+        return float(np.clip((1.0 + raw) / 2.0, 0.0, 1.0))
+
+
+AnyGain = Annotated[NegativeLoss | LossDecrease | HeldOut | Margin, Field(discriminator="type")]
 
 
 def quantile_scaled(raw: float, among: Vector, low: float, high: float) -> float:

@@ -73,6 +73,11 @@ class Policy:
         """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
         return distributions(self.path, batch.to(self.device), most)
 
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
+        with torch.no_grad():
+            return self.path.states(batch.to(self.device)).float().cpu()
+
     @property
     def device(self) -> torch.device:
         """Where the weights live."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from klimb.errors import RewardError
@@ -50,10 +50,25 @@ class Scoring:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = tuple(sources)
 
-    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[dict[str, Score]]:
-        """For each pair the score of every source by its name. Raises RewardError where too many failed."""
-        columns = {source.name: source.score(prompts, completions) for source in self._sources}
-        return [{name: column[index] for name, column in columns.items()} for index in range(len(completions))]
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Completion],
+        wanted: Sequence[Collection[str]] | None = None,
+    ) -> list[dict[str, Score]]:
+        """For each pair the score of every source by its name, or of those that are `wanted` for it.
+
+        Raises RewardError where too many failed.
+        """
+        found: list[dict[str, Score]] = [{} for _ in completions]
+        for source in self._sources:
+            rows = [row for row in range(len(found)) if wanted is None or source.name in wanted[row]]
+            if wanted is not None and not rows:
+                continue
+            scores = source.score([prompts[row] for row in rows], [completions[row] for row in rows])
+            for row, score in zip(rows, scores, strict=True):
+                found[row][source.name] = score
+        return found
 
     @property
     def tally(self) -> Mapping[str, Mapping[Outcome, int]]:

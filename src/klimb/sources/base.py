@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from klimb.config import Settings
 from klimb.generation.base import Sampler, Sampling
-from klimb.types import Completion, Group, Prompt, Reply, Score
+from klimb.types import Group, Prompt, Reply, Score
 
-ScoreAll = Callable[[Sequence[Prompt], Sequence[Completion]], list[dict[str, Score]]]
+if TYPE_CHECKING:
+    from klimb.rewards.combining.base import Combiner
+
+ScoreAll = Callable[..., list[dict[str, Score]]]
+"""Prompts and completions, and optionally the names of the sources that are wanted for each, to its scores by name."""
 Timer = Callable[[str], AbstractContextManager[None]]
 
 
@@ -54,6 +58,8 @@ class Supplies:
     """The most tokens of a prompt with its answer."""
     demands: Demands = field(default_factory=Demands)
     """What the objective asks of answers that it did not draw."""
+    combiner: Combiner | None = None
+    """What makes one reward of an answer's scores; None = the sum by `weights`."""
 
 
 class Experience(Protocol):

@@ -91,7 +91,7 @@ class HybridExperience:
         count = self._settings.prompts - len(again)
         prompts = [self._supplies.prompts[index] for index in self._fresh.indices(step)[:count]]
         seeds = seeds_of(self._supplies.seed, step, prompts, self._settings.completions)
-        fresh = self._fresh.drawn(prompts, seeds) if prompts else []
+        fresh = self._fresh.drawn(step, prompts, seeds) if prompts else []
         self.keeper.add(step, fresh)
         self._told = {"replay/share": len(again) / self._settings.prompts, "replay/buffer": float(size)}
         return [*fresh, *again]

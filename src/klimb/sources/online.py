@@ -9,7 +9,8 @@ from pydantic import Field
 
 from klimb.errors import KlimbError
 from klimb.generation.base import Request
-from klimb.rewards.total import combine
+from klimb.rewards.combining.base import Opening
+from klimb.rewards.combining.weighted import Weighted
 from klimb.seeds import draw_seed, permutation
 from klimb.sources.base import Experience, Source, Supplies, tokens_of
 from klimb.types import Completion, Group, Prompt, Rollout, Score
@@ -49,6 +50,7 @@ class OnlineExperience:
 
     def __init__(self, settings: Online, supplies: Supplies) -> None:
         self.settings, self.supplies = settings, supplies
+        self._combiner = supplies.combiner or Weighted().open(Opening(supplies.weights, supplies.seed))
         self._told: dict[str, float] = {}
         self.discarded: Sequence[Group] = ()
         """What the last step drew and nobody learns from."""
@@ -62,7 +64,7 @@ class OnlineExperience:
         prompts = [self.supplies.prompts[index] for index in self.indices(step)]
         seeds = seeds_of(self.supplies.seed, step, prompts, self.settings.completions)
         wanted = self.settings.prompts
-        first = self.drawn(prompts[:wanted], seeds[:wanted])
+        first = self.drawn(step, prompts[:wanted], seeds[:wanted])
         if not self.settings.dynamic:
             return first
         every, drawn = list(first), wanted
@@ -71,7 +73,7 @@ class OnlineExperience:
             if not (missing := wanted - len(kept)):
                 break
             chosen = slice(drawn, drawn + missing)
-            found = self.drawn(prompts[chosen], seeds[chosen])
+            found = self.drawn(step, prompts[chosen], seeds[chosen], drawn)
             every += found
             kept += [group for group in found if not group.degenerate]
             drawn += missing
@@ -88,8 +90,10 @@ class OnlineExperience:
         """With dynamic sampling: how many prompts the last step asked, how many had no signal, what was left out."""
         return self._told
 
-    def drawn(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:
-        """A group for each prompt: sampled and scored."""
+    def drawn(
+        self, step: int, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]], first: int = 0
+    ) -> list[Group]:
+        """A group for each prompt: sampled and scored. `first`: how many prompts this step has asked before."""
         s = self.supplies
         with s.stage("sample"):
             requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
@@ -97,12 +101,15 @@ class OnlineExperience:
         with s.stage("score"):
             flat = [completion for completions in done for completion in completions]
             asked = [p for p, completions in zip(prompts, done, strict=True) for _ in completions]
-            scores = s.score_all(asked, flat)
+            wanted = self._combiner.wanted(step, prompts, first)
+            each = () if wanted is None else ([one for one, row in zip(wanted, done, strict=True) for _ in row],)
+            answers = iter(s.score_all(asked, flat, *each))
+            scores = [[next(answers) for _ in row] for row in done]
+            rewards = self._combiner.rewards(step, prompts, scores, first)
         version, transform = s.version(), s.sampling.transform
-        answers = iter(scores)
         return [
-            Group(p, _rollouts(row, one, [next(answers) for _ in row], s.weights), transform, version, s.template)
-            for p, row, one in zip(prompts, done, seeds, strict=True)
+            Group(p, _rollouts(row, one, named, reward), transform, version, s.template)
+            for p, row, one, named, reward in zip(prompts, done, seeds, scores, rewards, strict=True)
         ]
 
     def indices(self, step: int) -> list[int]:
@@ -132,9 +139,9 @@ def _rollouts(
     completions: Sequence[Completion],
     seeds: Sequence[int],
     scores: Sequence[dict[str, Score]],
-    weights: dict[str, float],
+    rewards: Sequence[float | None],
 ) -> tuple[Rollout, ...]:
     return tuple(
-        Rollout(completion, k, seed, named, combine(named, weights))
-        for k, (completion, seed, named) in enumerate(zip(completions, seeds, scores, strict=True))
+        Rollout(completion, k, seed, named, reward)
+        for k, (completion, seed, named, reward) in enumerate(zip(completions, seeds, scores, rewards, strict=True))
     )

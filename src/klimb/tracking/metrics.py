@@ -35,6 +35,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("reward/mean", "reward", "mean combined reward of the scored completions", "up"),
     Metric("reward/std", "reward", "standard deviation of the combined reward over the scored completions"),
     Metric("reward/<source>", "reward", "mean score of one reward source, over what it could score", "up"),
+    Metric("outcome/asked", "count", "scores that were asked for in this step, of all sources", "down"),
     Metric("outcome/scored", "share", "completions that every needed source could score", "up"),
     Metric(
         "outcome/<name>",
@@ -46,6 +47,11 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("group/drawn", "count", "prompts asked in this step, with dynamic sampling", "down"),
     Metric("group/discarded", "count", "prompts asked in this step whose completions are left out", "down"),
     Metric("group/<name>", "share", "prompts of this kind"),
+    Metric("combining/<name>", "reward", "running mean or scale of a source, where rewards are normalised"),
+    Metric("bandit/share_<name>", "share", "prompts of this step whose reward this source gave"),
+    Metric("bandit/gain", "none", "mean gain that the bandit over the sources learned from, 0 to 1", "up"),
+    Metric("bandit/width", "none", "mean width of the guess at the chosen arm's gain; falls as it is tried"),
+    Metric("bandit/saturated", "share", "gains in the window at exactly 0 or 1; near 1 the bandit is blind", "down"),
     # policy
     Metric(
         "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"

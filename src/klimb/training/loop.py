@@ -78,6 +78,8 @@ class Crew:
     alarm: Alarm | None = None
     """Looks at each step's metrics, and may want the run to stop."""
     keepers: Mapping[str, Keeper] = field(default_factory=dict)
+    observe: Callable[[int, float | None], dict[str, float]] = lambda step, loss: {}
+    """Told each step's number and loss once it is over: what combines the rewards may learn from it."""
     """What else has a state that goes into every checkpoint, by the name of its file."""
 
 
@@ -130,7 +132,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
             crew.moved()
             crew.sampler.refresh()
     metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left)
-    metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr}
+    metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr} | crew.observe(step, metrics.get("loss"))
     if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)
     _tell_skipped(crew, step, tally)

@@ -61,6 +61,7 @@ def _sources(groups: Sequence[Group]) -> dict[str, float]:
     scores = [(name, score) for g in groups for rollout in g.rollouts for name, score in rollout.scores.items()]
     outcomes = Counter(score.outcome for _, score in scores)
     out = {f"outcome/{outcome}": outcomes[outcome] / len(scores) for outcome in Outcome} if scores else {}
+    out |= {"outcome/asked": float(len(scores))} if scores else {}
     for name in sorted({name for name, _ in scores}):
         values = [score.value for other, score in scores if other == name and score.value is not None]
         if values:

@@ -1,0 +1,50 @@
+"""A bandit finds the reward that is worth following, and the model learns by it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import klimb
+from klimb.errors import SettingsError
+
+
+def test_the_bandit_finds_the_right_reward_before_the_model_has_learned(root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    words = ("training.steps=30", "evaluation.end=false", "evaluation.every=1000", "evaluation.problems=8")
+    result = klimb.train(klimb.load_recipe(root / "recipes/tiny-laser.yaml", *words), run=tmp_path / "run")
+    lines = klimb.rundir.RunDir.open(result.path).read_metrics()[1:]
+    late = [line["bandit/share_right"] for line in lines[-10:]]
+    assert sum(late) / 10 > 0.8
+    assert all(line["outcome/asked"] <= 16 * 16 * 2 for line in lines), "one arm, and the judge at most"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("tiny-laser", 0.7), ("tiny-laser-dpo", 0.0)])
+def test_a_recipe_with_a_bandit_runs_in_its_time(name: str, least: float, root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    started = time.process_time()
+    result = klimb.train(klimb.load_recipe(root / f"recipes/{name}.yaml"), run=tmp_path / "run")
+    assert time.process_time() - started < 40
+    assert result.after["eval/accuracy"] >= least
+    shares = klimb.rundir.RunDir.open(result.path).read_metrics()[-1]
+    assert sum(value for key, value in shares.items() if key.startswith("bandit/share_")) == pytest.approx(1.0)
+
+
+REFUSED = {
+    "one arm": (("rewards=[{type: exact}]", "combining={type: selected}"), "choose among at least two rewards"),
+    "a log": (("source={type: replayed, logs: x}",), "whose rewards are given"),
+    "a buffer": (("source={type: hybrid}",), "what is replayed was scored by earlier choices"),
+    "a stranger": (("combining={type: gated, gates: {safe: 0.5}}",), "combining.gates names reward 'safe'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_that_do_not_go_together_are_refused_before_any_work(name: str, root: Path) -> None:
+    words, said = REFUSED[name]
+    with pytest.raises(SettingsError) as caught:
+        klimb.load_recipe(root / "recipes/tiny-laser.yaml", *words)
+    assert said in str(caught.value)
