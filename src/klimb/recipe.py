@@ -18,7 +18,8 @@ from klimb.generation.local import Local
 from klimb.objectives import AnyObjective, AnyPreference, Custom, Objective, validity
 from klimb.policy.base import PolicySettings
 from klimb.rewards import AnyReward
-from klimb.rewards.combining import AnyCombining, Weighted, misfits
+from klimb.rewards.combining import AnyCombining, misfits
+from klimb.rewards.combining.weighted import Weighted
 from klimb.selection import AnySelector
 from klimb.selection.every import Every
 from klimb.sources import AnySource
