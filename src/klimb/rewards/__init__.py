@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.rewards.code import Code
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
 from klimb.rewards.function import Function
@@ -25,4 +26,4 @@ from klimb.rewards.spelling import Spelling
 
 Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
 Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
-AnyReward = Annotated[Rules | Packages | Function, Field(discriminator="type")]
+AnyReward = Annotated[Rules | Packages | Code | Function, Field(discriminator="type")]
