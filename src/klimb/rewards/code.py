@@ -25,9 +25,9 @@ FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.MULTI
 class Code(Reward):
     """Runs Python against the tests of the data row: pairs of input and output, or assert lines.
 
-    The code runs without network, without other files than Python's own and with bounded time, memory, disk and processes;
-    its outputs and values are compared where it cannot reach. A row without usable tests is unscorable; a program that
-    fails, crashes or takes too long has failed its tests.
+    The code runs without network, without other files than Python's own and with bounded time, memory, disk and
+    processes; its outputs and values are compared where it cannot reach. A row without usable tests is unscorable; a
+    program that fails, crashes or takes too long has failed its tests.
     """
 
     type: Literal["code"] = "code"

@@ -1,7 +1,7 @@
 """Assert lines taken apart: what the code under test computes, and the comparison, which it never sees.
 
-`assert add(1, 2) == 3` becomes the call `add(1, 2)`, which is asked of the code under test, and `v0 == 3`, which is judged
-elsewhere with the value that came back. So neither the expected value nor the verdict is within reach of that code.
+`assert add(1, 2) == 3` becomes the call `add(1, 2)`, which is asked of the code under test, and `v0 == 3`, which is
+judged elsewhere with the value that came back. Neither the expected value nor the verdict is within that code's reach.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tests:
         """The module whose CALLS are judged with literals for the values, and the asserts it holds: those with all."""
         kept, told = [], []
         for number, claim in enumerate(self.claims):
-            needed = [int(n.id.removeprefix(PLACE)) for n in ast.walk(ast.parse(claim)) if _is_place(n)]
+            needed = sorted(_places(claim))
             if all(values[one] is not None for one in needed):
                 kept.append(number)
                 names = ", ".join(f"{PLACE}{one}" for one in needed)
@@ -48,11 +48,12 @@ class Tests:
         return f"{self.setup}\nCALLS = [{', '.join(told)}]\n", kept
 
 
-def _is_place(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id.startswith(PLACE)
+def _places(claim: str) -> set[int]:
+    names = (node.id for node in ast.walk(ast.parse(claim)) if isinstance(node, ast.Name))
+    return {int(name.removeprefix(PLACE)) for name in names if name.startswith(PLACE)}
 
 
-def tests_of(lines: str, setup: str = "") -> Tests:
+def asserts_of(lines: str, setup: str = "") -> Tests:
     """The tests in a text of `assert` lines. Raises NoTest."""
     if len(lines) + len(setup) > LONGEST:
         raise NoTest(f"tests of more than {LONGEST} letters")
@@ -65,9 +66,21 @@ def tests_of(lines: str, setup: str = "") -> Tests:
     if not asserts:
         raise NoTest("tests without an assert")
     known = BUILT_IN | {name for line in before for name in _bound(line)}
+    _check(before, known)
     split = _Split(known)
     claims = tuple(ast.unparse(split.visit(line.test)) for line in asserts)
     return Tests("\n".join(ast.unparse(line) for line in before), tuple(split.calls), claims)
+
+
+def _check(before: Sequence[ast.stmt], known: frozenset[str]) -> None:
+    """Raises NoTest where the setup needs the code under test, which is not there where the asserts are judged."""
+    nodes = [node for line in before for node in ast.walk(line)]
+    own = {node.arg for node in nodes if isinstance(node, ast.arg)} | {
+        node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    }
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id not in known | own:
+            raise NoTest(f"a line of the setup needs the code under test: {node.id}")
 
 
 def _bound(line: ast.stmt) -> set[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-
 Tier = Literal["namespaces", "limits"]
+TMP = "/tmp"  # noqa: S108 - inside the sandbox, its own
 LAUNCH = Path(__file__).with_name("launch.py").read_text("utf-8")
 BIND = 'mount --bind "$0" "$1" && shift && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
 """As root: shows Python's folder where anybody can read it, in a mount namespace of its own, and is root no more."""
@@ -55,7 +55,7 @@ class Box:
 
     def _bubblewrap(self, filtered: int | None) -> list[str]:
         words = ["bwrap", "--unshare-user", "--unshare-all", "--disable-userns", "--die-with-parent", "--new-session"]
-        words += ["--clearenv", "--setenv", "HOME", "/tmp", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
+        words += ["--clearenv", "--setenv", "HOME", TMP, "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
         for name in ("/lib", "/lib64"):
             if Path(name).is_symlink():
                 words += ["--symlink", str(Path(name).readlink()), name]
@@ -64,5 +64,5 @@ class Box:
         for name in ("/usr/lib", "/usr/lib64"):
             words += ["--ro-bind-try", name, name]
         words += ["--ro-bind", str(self.shown or self.prefix), "/python", "--proc", "/proc", "--dev", "/dev"]
-        words += ["--remount-ro", "/dev", "--size", str(self.limits.disk), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+        words += ["--remount-ro", "/dev", "--size", str(self.limits.disk), "--tmpfs", TMP, "--chdir", TMP]
         return [*words, "--remount-ro", "/", *(() if filtered is None else ("--seccomp", str(filtered)))]

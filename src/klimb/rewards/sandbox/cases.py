@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from klimb.rewards.sandbox.asserts import NoTest, Tests, tests_of
+from klimb.rewards.sandbox.asserts import NoTest, Tests, asserts_of
 
 MOST = 200
 """Tests of one prompt."""
@@ -32,7 +32,7 @@ def cases_of(found: Any, names: tuple[str, str], setup: str = "") -> tuple[Pair,
         except (ValueError, RecursionError) as error:
             raise NoTest(f"tests that start like JSON and are none: {error}") from error
     if isinstance(found, str):
-        return tests_of(found, setup)
+        return asserts_of(found, setup)
     if isinstance(found, Mapping):
         columns = [found.get(name, found.get(f"{name}s")) for name in names]
         if not all(isinstance(one, Sequence) and not isinstance(one, str) for one in columns):
@@ -43,7 +43,7 @@ def cases_of(found: Any, names: tuple[str, str], setup: str = "") -> tuple[Pair,
     if not isinstance(found, Sequence) or not found or len(found) > MOST:
         raise NoTest(f"no tests, or more than {MOST}" if isinstance(found, Sequence) else "no tests in the row")
     if all(isinstance(one, str) for one in found):
-        return tests_of("\n".join(found), setup)
+        return asserts_of("\n".join(found), setup)
     return tuple(_pair(one, names) for one in found)
 
 

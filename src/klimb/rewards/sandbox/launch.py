@@ -1,7 +1,7 @@
 """The program inside the sandbox: limits itself, then runs the text that it is sent. Nothing here decides a verdict.
 
-Its text is given to `python -c`; it imports nothing of klimb. Whatever runs here may change all of it: what it reports are
-outputs and values, and those are compared elsewhere, by a process that never sees the code under test.
+Its text is given to `python -c`; it imports nothing of klimb. Whatever runs here may change all of it: what it reports
+are outputs and values, and those are compared elsewhere, by a process that never sees the code under test.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import resource
 import runpy
 import sys
+from collections.abc import Callable
 from typing import Any
 
 ALIVE = b"\x06"
@@ -36,7 +37,7 @@ def main(words: list[str]) -> None:
 
 
 def _values(calls: int) -> None:
-    """One line of JSON for each call: its value in plain form, or that it raised; none where the module does not load."""
+    """One line of JSON for each call: its value in plain form, or that it raised; none where the module fails."""
     channel = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):
@@ -62,17 +63,25 @@ def plain(value: Any, depth: int) -> list[Any]:
         raise TypeError("nested too deeply")
     if value is None or isinstance(value, bool):
         return ["is", value]
-    for kind, name in ((int, "int"), (float, "float"), (complex, "complex"), (str, "str")):
-        if isinstance(value, kind):
-            return [name, hex(value) if name == "int" else str(value) if name == "complex" else kind(value)]
-    if isinstance(value, bytes | bytearray):
-        return ["bytes", bytes(value).hex()]
     if isinstance(value, dict):
         return ["dict", [[plain(key, depth + 1), plain(one, depth + 1)] for key, one in dict(value).items()]]
-    for kind, name in ((list, "list"), (tuple, "tuple"), (frozenset, "frozenset"), (set, "set")):
-        if isinstance(value, kind):
+    for many, name in ((list, "list"), (tuple, "tuple"), (frozenset, "frozenset"), (set, "set")):
+        if isinstance(value, many):
             return [name, [plain(one, depth + 1) for one in value]]
+    for kind, name, own in SINGLE:
+        if isinstance(value, kind):
+            return [name, own(value)]
     raise TypeError(type(value).__name__)
+
+
+SINGLE: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+    (int, "int", lambda value: hex(int.__index__(value))),
+    (float, "float", float.__float__),
+    (complex, "complex", complex.__repr__),
+    (str, "str", str.__str__),
+    ((bytes, bytearray), "bytes", lambda value: bytes(value).hex()),
+)
+"""By kind: its name, and how it is written whatever a class of its own says."""
 
 
 def _limit(cpu: int, memory: int, file: int, processes: int) -> None:

@@ -19,7 +19,7 @@ from klimb.rewards.isolate import MARK, end_marked
 from klimb.rewards.sandbox.box import Box
 from klimb.rewards.sandbox.launch import ALIVE
 from klimb.rewards.sandbox.seccomp import filter_for
-from klimb.rewards.shepherd import descendants, end_all
+from klimb.rewards.shepherd import descendants
 
 LONGEST_ERROR = 1 << 14
 LOOK = 0.1
@@ -58,7 +58,7 @@ def run(box: Box, kind: str, source: str, given: bytes = b"", calls: str = "") -
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=folder,
-            env={MARK: mark, "PATH": os.environ.get("PATH", os.defpath), "HOME": folder, "TMPDIR": folder},
+            env={"PATH": os.environ.get("PATH", os.defpath)} | ({MARK: mark, "HOME": folder} if folder != "/" else {}),
             start_new_session=True,
             pass_fds=() if filtered is None else (filtered,),
         )
@@ -150,7 +150,9 @@ class _Talk:
         out, errors = (bytes(text) for text in self._texts.values())
         lines = errors.decode("utf-8", "replace").strip().splitlines()
         said = "".join(letter if letter.isprintable() else " " for letter in (lines or [""])[-1])[:200]
-        return Ended(self._process.returncode, out[len(ALIVE) :], said, self.why, out.startswith(ALIVE), self._late, self._took)
+        return Ended(
+            self._process.returncode, out[len(ALIVE) :], said, self.why, out.startswith(ALIVE), self._late, self._took
+        )
 
 
 def _filter(stack: contextlib.ExitStack) -> int | None:
@@ -167,22 +169,20 @@ def _filter(stack: contextlib.ExitStack) -> int | None:
 
 def _end(process: subprocess.Popen[bytes], mark: str, box: Box) -> None:
     """Ends whatever is left of a run: a namespace ends with its first process; else all that can be found."""
-    below = descendants(process.pid) if process.poll() is None or box.tier == "limits" else set()
+    below = descendants(process.pid)
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if box.tier == "limits":
         end_marked(mark)
     until = time.monotonic() + CLEARED
-    while any(os.path.exists(f"/proc/{pid}") for pid in below) and time.monotonic() < until:  # noqa: PTH110
+    while any(_lives(pid) for pid in below) and time.monotonic() < until:
         time.sleep(0.002)
-    end_all(lambda: {pid for pid in below if _marked(pid, mark)})
 
 
-def _marked(pid: int, mark: str) -> bool:
-    """Whether a process is of this run still, and not another that was given its number."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
-        return mark.encode() in file.read()
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     return False
 
 
