@@ -58,13 +58,21 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
         try:
             _go(session, begun, log)
         except KlimbError as error:
+            _account(session, log)
             log.event("stopped", why=error.line())
             write_report(begun.rundir)
             raise
+        _account(session, log)
         write_report(begun.rundir)
         result = result_of(begun.rundir)
         log.finish({"step": result.step, **result.after})
     return result
+
+
+def _account(session: Session, log: Tracking) -> None:
+    """What each source of reward has cost, as events."""
+    for source, cost in getattr(session.score_all, "costs", {}).items():
+        log.event("reward_cost", source=source, **cost)
 
 
 def result_of(rundir: RunDir) -> RunResult:
@@ -98,6 +106,8 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
 
     log.event("policy", how=session.policy.describe())
     log.event("sampler", how=session.sampler.describe())
+    for source, note in getattr(session.score_all, "notes", {}).items():
+        log.event("reward", source=source, how=note)
     if session.recipe.objective.critic:
         session.policy.add_critic(session.recipe.objective.moves_trunk)
     optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())

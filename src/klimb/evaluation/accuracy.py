@@ -18,7 +18,7 @@ from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score
 
 ScoreAll = Callable[[Sequence[Prompt], Sequence[Completion]], list[dict[str, Score]]]
 
-VERIFIERS = ("exact", "numeric", "gym")
+VERIFIERS = ("exact", "numeric", "gym", "code")
 """Types of reward sources that say whether an answer is right."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.rewards.code import Code
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
 from klimb.rewards.function import Function
@@ -28,4 +29,4 @@ from klimb.rewards.word_model import WordModelReward
 Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
 Models = Refusal | WordModelReward
 Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
-AnyReward = Annotated[Rules | Packages | Models | Function, Field(discriminator="type")]
+AnyReward = Annotated[Rules | Packages | Models | Code | Function, Field(discriminator="type")]

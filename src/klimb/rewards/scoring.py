@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from klimb.errors import RewardError
 from klimb.rewards.base import Reward, Scorer
+from klimb.rewards.costs import Costs
 from klimb.types import Completion, Outcome, Prompt, Score
 
 FEWEST = 16
@@ -18,13 +21,16 @@ class Source:
     """One opened source: its scores are checked, and its failures counted over a window."""
 
     def __init__(self, name: str, scorer: Scorer, *, counts: bool, limit: float, window: int) -> None:
-        self.name, self.tally = name, Counter[Outcome]()
+        self.name, self.tally, self.costs = name, Counter[Outcome](), Costs()
+        self.note = str(getattr(scorer, "note", ""))
         self._scorer, self._counts, self._limit = scorer, counts, limit
         self._recent: deque[Score] = deque(maxlen=window)
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         """The scores, one a completion. Raises RewardError where too many of the last ones failed."""
+        start = time.monotonic()
         scores = self._scorer(prompts, completions)
+        self.costs.add(scores, time.monotonic() - start)
         if len(scores) != len(completions):
             raise RewardError(f"{len(completions)} scores of reward {self.name!r}", f"{len(scores)}", "mend the source")
         self.tally.update(score.outcome for score in scores)
@@ -74,6 +80,16 @@ class Scoring:
     def tally(self) -> Mapping[str, Mapping[Outcome, int]]:
         """How many attempts of each source ended in which way, since it was opened."""
         return {source.name: dict(source.tally) for source in self._sources}
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What sources say of how they work here, by their names."""
+        return {source.name: source.note for source in self._sources if source.note}
+
+    @property
+    def costs(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each source has cost since it was opened: calls, failures by cause, seconds."""
+        return {source.name: source.costs.summary() for source in self._sources}
 
 
 @contextmanager
