@@ -8,18 +8,23 @@ import struct
 REFUSED: dict[str, tuple[int, tuple[int, ...]]] = {
     "x86_64": (
         0xC000003E,
-        # shmget shmat shmctl semget msgget ptrace mount umount2 pivot_root chroot unshare setns process_vm_readv
-        (29, 30, 31, 64, 68, 101, 165, 166, 155, 161, 272, 308, 310)
-        # process_vm_writev memfd_create add_key request_key keyctl bpf perf_event_open userfaultfd io_uring_setup
-        + (311, 319, 248, 249, 250, 321, 298, 323, 425)
-        # open_by_handle_at fsopen open_tree move_mount fsmount kcmp personality swapon reboot init_module memfd_secret
-        + (304, 430, 428, 429, 432, 312, 135, 167, 169, 175, 313, 447, 246, 320),
+        (
+            # shmget shmat shmctl semget msgget ptrace mount umount2 pivot_root chroot unshare setns process_vm_readv
+            *(29, 30, 31, 64, 68, 101, 165, 166, 155, 161, 272, 308, 310),
+            # process_vm_writev memfd_create add_key request_key keyctl bpf perf_event_open userfaultfd io_uring_setup
+            *(311, 319, 248, 249, 250, 321, 298, 323, 425),
+            # open_by_handle_at fsopen open_tree move_mount fsmount kcmp personality swapon reboot init_module
+            # memfd_secret, and the old ones of their kind
+            *(304, 430, 428, 429, 432, 312, 135, 167, 169, 175, 313, 447, 246, 320),
+        ),
     ),
     "aarch64": (
         0xC00000B7,
-        (194, 196, 195, 190, 186, 117, 40, 39, 41, 51, 97, 268, 270)
-        + (271, 279, 217, 218, 219, 280, 241, 282, 425)
-        + (265, 430, 428, 429, 432, 272, 92, 224, 142, 105, 273, 447, 104, 294),
+        (
+            *(194, 196, 195, 190, 186, 117, 40, 39, 41, 51, 97, 268, 270),
+            *(271, 279, 217, 218, 219, 280, 241, 282, 425),
+            *(265, 430, 428, 429, 432, 272, 92, 224, 142, 105, 273, 447, 104, 294),
+        ),
     ),
 }
 """By machine: the name of its calling convention in the kernel, and numbers of calls."""
