@@ -1,8 +1,10 @@
 """Forty programs that try to get out of a sandbox. Each prints ESCAPED where it got something that it must not.
 
-In their text, PARENT is the process id of the tests, PORT one on which the tests listen, SECRET a file that only they know,
-and NAME a word for what may be left over.
+In their text, PARENT is the process id of the tests, PORT one on which the tests listen, SECRET a file that only they
+know, and NAME a word for what may be left over.
 """
+
+# ruff: noqa: E501 - programs on one line
 
 from __future__ import annotations
 

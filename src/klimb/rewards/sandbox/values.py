@@ -21,7 +21,7 @@ def lines(out: bytes) -> list[Any]:
 
 
 def literal(answer: Any) -> str | None:
-    """A Python expression with no names but `float`, `complex`, `set` and `frozenset`; None for what is no value."""
+    """A Python expression whose only names are `float`, `complex`, `set`, `frozenset`; None for what is no value."""
     if not isinstance(answer, list) or len(answer) != 2 or answer[0] != "value":
         return None
     try:
