@@ -4,8 +4,6 @@ In their text, PARENT is the process id of the tests, PORT one on which the test
 know, and NAME a word for what may be left over.
 """
 
-# ruff: noqa: E501 - programs on one line
-
 from __future__ import annotations
 
 START = """
