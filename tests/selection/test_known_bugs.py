@@ -12,9 +12,11 @@ import yaml
 from pydantic import ValidationError
 
 from klimb import functional as F
-from klimb.batch import Batch
+from klimb.batch import Batch, Outputs
 from klimb.config import resolve
 from klimb.objectives.dapo import DAPO
+from klimb.objectives.grpo import GRPO
+from klimb.objectives.penalty import KL
 from klimb.policy.heads import HeadRule, token_logps
 from klimb.recipe import Recipe
 from klimb.selection import Bottom, Every, Top
@@ -172,3 +174,37 @@ def test_every_is_no_selection() -> None:
     chosen = weigh(whole, DAPO(), Every())
     assert torch.equal(chosen.learn, whole.learn)
     assert chosen.whole is None
+
+
+def refers(where: Any, seed: int) -> tuple[GRPO, Batch, Outputs]:
+    """GRPO with a KL to a reference, a batch, and what the policy of now says of it."""
+    whole = some(seed)
+    draw = torch.Generator().manual_seed(seed)
+    now, old, ref = (-torch.rand(whole.tokens.numel(), generator=draw) for _ in range(3))
+    objective = GRPO(beta=0.3, kl=KL(where=where))
+    whole = objective.advantage(whole.replace(old=old, ref=ref))
+    return objective, whole, Outputs(now, torch.zeros_like(now))
+
+
+def test_a_kl_in_the_reward_runs_beside_a_selector_and_charges_dropped_tokens_too() -> None:
+    """Authors' repository, issue 20: use_kl_in_reward=True crashed, for the response mask was not there."""
+    objective, whole, now = refers("reward", 10)
+    chosen = weigh(whole, objective, Top(share=0.3))
+    assert bool(torch.isfinite(objective.loss(now, chosen).loss))
+    assert whole.old is not None and whole.ref is not None
+    dropped = whole.learn & ~chosen.learn
+    other = objective.advantage(whole.replace(ref=torch.where(dropped, whole.ref - 1.0, whole.ref)))
+    assert not torch.equal(objective.rewarded(other), objective.rewarded(whole))
+
+
+def test_the_kl_and_the_policy_part_are_averages_over_the_same_kept_tokens() -> None:
+    """TRL 3709: the mask took terms away, and both parts were still divided by all tokens."""
+    objective, whole, now = refers("loss", 11)
+    chosen = weigh(whole, objective, Top(share=0.3))
+    assert chosen.weight is not None and chosen.ref is not None
+    kept, gap = chosen.learn, now.logp - chosen.ref
+    torch.testing.assert_close(chosen.weight[kept].sum(), torch.tensor(1.0))
+    told = torch.as_tensor(objective.loss(now, chosen).metrics["policy/kl_ref"])
+    torch.testing.assert_close(told, (chosen.weight * F.divergence.k3(gap))[kept].sum())
+    plain = objective.model_copy(update={"beta": 0.0}).loss(now, chosen).loss
+    torch.testing.assert_close(objective.loss(now, chosen).loss - plain, 0.3 * told)
