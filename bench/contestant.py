@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -13,6 +14,21 @@ from types import MappingProxyType
 from typing import Any, Self, TypedDict
 
 STAGES = ("sampling", "forward and backward", "optimizer", "other", "step")
+
+
+class Options(argparse.ArgumentParser):
+    """The command line of a benchmark, its help taken from the module's docstring."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def number(self, name: str, default: int, text: str) -> None:
+        """An option with a whole number."""
+        self.add_argument(name, type=int, metavar="N", default=default, help=f"{text} (default {default})")
+
+    def switch(self, name: str, text: str) -> None:
+        """An option that is there or not."""
+        self.add_argument(name, action="store_true", help=text)
 
 
 class Step(TypedDict):

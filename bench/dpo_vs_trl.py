@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from contestant import Contestant
+from contestant import Contestant, Options
 from pairs_agreement import ENOUGH, compared, relative
 from pairs_work import head, made_pairs, read_pairs, token_ids
 from rlvr_vs_trl import HERE, KEEP, key, processor, rounded, trl_python
@@ -31,31 +31,26 @@ STAGES = ("reference", "forward and backward", "optimizer", "other", "step")
 
 def words() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def number(name: str, default: int, text: str) -> None:
-        parser.add_argument(name, type=int, metavar="N", default=default, help=f"{text} (default {default})")
-
-    def switch(name: str, text: str) -> None:
-        parser.add_argument(name, action="store_true", help=text)
-
-    number("--steps", 6, "measured optimizer steps a side, after one warm-up step each")
-    number("--pairs", 8, "pairs a step")
-    number("--prompt-tokens", 512, "longer prompts lose their beginning")
-    number("--answer-tokens", 256, "longer answers lose their end")
-    number("--threads", os.cpu_count() or 1, "threads of each side")
-    number("--micro-tokens", 0, "klimb's tokens in one pass, 0 = its own default")
-    number("--trl-micro", 4, "TRL's pairs in one pass; divides --pairs")
+    parser = Options(__doc__)
+    parser.number("--steps", 6, "measured optimizer steps a side, after one warm-up step each")
+    parser.number("--pairs", 8, "pairs a step")
+    parser.number("--prompt-tokens", 512, "longer prompts lose their beginning")
+    parser.number("--answer-tokens", 256, "longer answers lose their end")
+    parser.number("--threads", os.cpu_count() or 1, "threads of each side")
+    parser.number("--micro-tokens", 0, "klimb's tokens in one pass, 0 = its own default")
+    parser.number("--trl-micro", 4, "TRL's pairs in one pass; divides --pairs")
     parser.add_argument("--what", default="dpo", choices=("dpo", "reward"), help="the trainer (default dpo)")
     parser.add_argument("--data", type=Path, help="a file of pairs; without it they are generated")
     parser.add_argument("--rows", default="pairs", help="the form of its rows: pairs (default), hh, ...")
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "bfloat16", "float32"), help="of both sides (default auto)"
     )
-    switch("--trl-precompute", "TRL with the reference's log-probs computed before the first step, outside its time")
-    switch("--trl-malloc", "TRL with an allocator that keeps freed pages, as klimb sets it for itself")
-    switch("--checkpointing", "klimb with activation checkpointing")
-    switch("--json", "end with one line of JSON")
+    parser.switch(
+        "--trl-precompute", "TRL with the reference's log-probs computed before the first step, outside its time"
+    )
+    parser.switch("--trl-malloc", "TRL with an allocator that keeps freed pages, as klimb sets it for itself")
+    parser.switch("--checkpointing", "klimb with activation checkpointing")
+    parser.switch("--json", "end with one line of JSON")
     parser.add_argument("--sides", default="trl,klimb", help="which sides run: trl,klimb (default), trl, or klimb")
     parser.add_argument("--model", default="smollm2-135m", help="a pulled model's name, or a folder")
     args = parser.parse_args()

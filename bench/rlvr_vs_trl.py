@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contestant import STAGES, Contestant
+from contestant import STAGES, Contestant, Options
 from work import questions
 
 from klimb.policy.hardware import dtype_of
@@ -34,29 +34,22 @@ ALIKE = 0.03  # completion tokens that differ by less than this share count as e
 
 def words() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def number(name: str, default: int, text: str) -> None:
-        parser.add_argument(name, type=int, metavar="N", default=default, help=f"{text} (default {default})")
-
-    def switch(name: str, text: str) -> None:
-        parser.add_argument(name, action="store_true", help=text)
-
-    number("--steps", 6, "measured optimizer steps a side, after one warm-up step each")
-    number("--prompts", 4, "prompts a step")
-    number("--completions", 8, "completions of each prompt")
-    number("--tokens", 96, "the most tokens of a completion")
-    number("--threads", os.cpu_count() or 1, "threads of each side")
-    number("--micro-tokens", 0, "klimb's tokens in one pass, 0 = its own default")
-    number("--trl-micro", 8, "TRL's completions in one pass")
+    parser = Options(__doc__)
+    parser.number("--steps", 6, "measured optimizer steps a side, after one warm-up step each")
+    parser.number("--prompts", 4, "prompts a step")
+    parser.number("--completions", 8, "completions of each prompt")
+    parser.number("--tokens", 96, "the most tokens of a completion")
+    parser.number("--threads", os.cpu_count() or 1, "threads of each side")
+    parser.number("--micro-tokens", 0, "klimb's tokens in one pass, 0 = its own default")
+    parser.number("--trl-micro", 8, "TRL's completions in one pass")
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "bfloat16", "float32"),
         help="of both sides; auto is bfloat16 where the processor multiplies it in hardware (avx512_bf16, amx)",
     )  # fmt: skip
-    switch("--trl-fp32", "TRL in float32 whatever the other side computes in")
-    switch("--trl-malloc", "TRL with an allocator that keeps freed pages, as klimb sets it for itself")
-    switch("--checkpointing", "add klimb with activation checkpointing as a third side")
-    switch("--json", "end with one line of JSON")
+    parser.switch("--trl-fp32", "TRL in float32 whatever the other side computes in")
+    parser.switch("--trl-malloc", "TRL with an allocator that keeps freed pages, as klimb sets it for itself")
+    parser.switch("--checkpointing", "add klimb with activation checkpointing as a third side")
+    parser.switch("--json", "end with one line of JSON")
     parser.add_argument("--sides", default="trl,klimb", help="which sides run: trl,klimb (default), trl, or klimb")
     parser.add_argument("--model", default="smollm2-135m", help="a pulled model's name, or a folder")
     args = parser.parse_args()

@@ -62,15 +62,21 @@ class Combiner:
 
     def rewards(self, step: int, prompts: Sequence[Prompt], groups: Groups, first: int = 0) -> Rewards:
         """The rewards. Nothing that is carried changes before `observe`: a step may be done again."""
-        found = []
-        for place, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
-            rows = [self._row(step, f"{prompt.id} {first + place} {k}", named) for k, named in enumerate(group)]
-            found.append(spread(rows, lambda whole: self.settings.combined(step, whole, self.opening.weights)))
-        return found
+        return [
+            spread(rows, lambda whole: self.settings.combined(step, whole, self.opening.weights))
+            for rows in self._rows(step, prompts, groups, first)
+        ]
 
     def observe(self, step: int, loss: float | None) -> dict[str, float]:
         """Told at the end of a step, with its training loss where there is one; gives what is to be shown of it."""
         return {}
+
+    def _rows(self, step: int, prompts: Sequence[Prompt], groups: Groups, first: int) -> list[list[Row | None]]:
+        """The numbers of every answer."""
+        return [
+            [self._row(step, place_of(prompt, first + number, k), named) for k, named in enumerate(group)]
+            for number, (prompt, group) in enumerate(zip(prompts, groups, strict=True))
+        ]
 
     def _row(self, step: int, where: str, named: Named) -> Row | None:
         """The numbers of an answer, with the noise that is asked for; None where a needed source has no score."""
@@ -111,6 +117,11 @@ class Combining(Settings):
     def conflicts(self, weights: Mapping[str, float]) -> Iterator[KlimbError]:
         """What does not go together with the sources that there are."""
         yield from unknown("combining.noise", self.noise, weights)
+
+
+def place_of(prompt: Prompt, number: int, k: int) -> str:
+    """Which answer of a step it is: the k-th to the prompt asked as number so many. Noise is a function of it."""
+    return f"{prompt.id} {number} {k}"
 
 
 def spread(rows: Sequence[Row | None], combine: Callable[[list[Row]], list[float]]) -> list[float | None]:

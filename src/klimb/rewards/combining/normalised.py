@@ -72,10 +72,7 @@ class Scales(Combiner):
         return self
 
     def rewards(self, step: int, prompts: Sequence[Prompt], groups: Groups, first: int = 0) -> Rewards:
-        named = [
-            [self._row(step, f"{prompt.id} {first + place} {k}", one) for k, one in enumerate(group)]
-            for place, (prompt, group) in enumerate(zip(prompts, groups, strict=True))
-        ]
+        named = self._rows(step, prompts, groups, first)
         seen = Moments.of(table([row for rows in named for row in rows if row is not None], self.needed))
         base, decay = (self._moments, self._own.decay) if self._next is None or first == 0 else (self._next, 1.0)
         now = self._next = base.with_more(seen, decay)

@@ -16,7 +16,7 @@ from klimb.bandits.gains import HeldOut, Seen, no_history, saturated
 from klimb.bandits.keeping import Kept
 from klimb.bandits.linear import Linear, width
 from klimb.bandits.state import Vector
-from klimb.rewards.combining.base import Combiner, Groups, Named, Opening, Rewards
+from klimb.rewards.combining.base import Combiner, Groups, Named, Opening, Rewards, place_of
 from klimb.rewards.combining.selected import Selected
 from klimb.seeds import seed_of
 from klimb.types import Prompt
@@ -106,7 +106,7 @@ class Selecting(Combiner):
         for place, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
             choice = turn.choices[first + place if self.own.choice == "group" else 0]
             name = self.arms[choice.arm]
-            where = [f"{prompt.id} {first + place} {k}" for k in range(len(group))]
+            where = [place_of(prompt, first + place, k) for k in range(len(group))]
             made = [self._value(name, step, at, named) for at, named in zip(where, group, strict=True)]
             truth = [self._value(self.own.judge, step, at, named) for at, named in zip(where, group, strict=True)]
             turn.judged += [value for value in truth if value is not None]
