@@ -67,7 +67,8 @@ def _arithmetic() -> Iterator[Finding]:
     device = device_of("auto")
     has = has_bfloat16(device)
     gain = _gain(device)
-    text = f"{'in hardware' if has else 'emulated'}, a matrix product takes 1/{gain:.1f} of float32's time"
+    how = "in hardware" if has else "emulated, or in hardware that gains nothing"
+    text = f"{how}; a matrix product takes 1/{gain:.1f} of float32's time"
     fast = has and gain >= FAST
     cure = "" if fast == has else "model.precision=float32"
     yield Finding("bfloat16", "ok" if fast else "note", f"{text}: {'fast' if fast else 'not fast'}", cure)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from klimb.processor import has_fast_bfloat16
+
 if TYPE_CHECKING:
     from klimb.policy.base import PolicySettings
 
@@ -38,15 +40,6 @@ def sizes_of(model: PolicySettings) -> Sizes | None:
         return _sizes(weights, config.get("text_config", config), _halves(model)) if weights else None
     except (OSError, ValueError, KeyError, TypeError, struct.error, AttributeError):
         return None
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether the processor says that it multiplies bfloat16 in hardware (Linux only; else taken as no)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _tiny(model: PolicySettings) -> Sizes:

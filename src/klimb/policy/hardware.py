@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from klimb.errors import ModelError
+from klimb.processor import has_fast_bfloat16
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEEP = (1 << 31) - 1
@@ -26,10 +27,10 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 matrices in hardware."""
+    """Whether this device multiplies bfloat16 matrices in hardware, and no slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return has_fast_bfloat16()
 
 
 def dtype_of(wanted: Literal["auto", "bfloat16", "float32"], device: torch.device, small: bool = False) -> torch.dtype:

@@ -48,6 +48,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._ask = self._hear = -1
         self._count, self._mark = 0, secrets.token_hex(16)
+        self._fresh = True
 
     def start(self) -> None:
         """Starts the process and loads the function. Raises RewardError where it cannot be used."""
@@ -59,16 +60,26 @@ class Worker:
             self._refuse(f"it was not loaded within {self._start_s:g} s")
         except WorkerDied as error:
             self._refuse(str(error))
-        self.shape = str(answer["shape"])
+        self.shape, self._fresh = str(answer["shape"]), True
 
     def call(self, arguments: Mapping[str, Any], count: int, seed: int, deadline: float) -> dict[str, Any]:
         """The answer for `count` completions: `values`, or the `error` that was raised.
 
+        A process that dies of a request after it answered others is started again and asked once more.
         Raises WorkerTimedOut after `deadline` seconds, WorkerDied, or RewardError where the function cannot be used.
         """
         if self._process is None or self._process.poll() is not None:
             self.start()
-        return self._exchange({"arguments": arguments, "count": count, "seed": seed}, deadline)
+        request = {"arguments": arguments, "count": count, "seed": seed}
+        fresh, self._fresh = self._fresh, False
+        try:
+            return self._exchange(request, deadline)
+        except WorkerDied:
+            if fresh:
+                raise
+        self.start()  # what an earlier request left behind may have killed it: one that died alone died of itself
+        self._fresh = False
+        return self._exchange(request, deadline)
 
     def close(self) -> None:
         """Ends the process and every descendant: its shepherd does, and where that cannot, this."""
