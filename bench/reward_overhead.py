@@ -37,7 +37,9 @@ def main() -> None:
     counted = [line for line in lines if line["step"] > 1]
     score, step = (median(line[f"time/{name}"] for line in counted) for name in ("score", "step"))
     completions = recipe.source.prompts * recipe.source.completions
-    print(f"{completions} completions by {len(RULES)} rules: {score:.3f} s of a step of {step:.2f} s, {score / step:.2%}")
+    print(
+        f"{completions} completions by {len(RULES)} rules: {score:.3f} s of a step of {step:.2f} s, {score / step:.2%}"
+    )
     if args.json:
         print(json.dumps({"score_s": score, "step_s": step, "share": score / step, "steps": len(counted)}))
 

@@ -14,6 +14,7 @@ from klimb.rewards.grammar import Grammar
 from klimb.rewards.gym import Gym
 from klimb.rewards.instructions import Instructions
 from klimb.rewards.json_schema import JsonSchema
+from klimb.rewards.judge import Judge
 from klimb.rewards.language import Language
 from klimb.rewards.length import Length
 from klimb.rewards.math_verify import MathVerify
@@ -27,6 +28,6 @@ from klimb.rewards.spelling import Spelling
 from klimb.rewards.word_model import WordModelReward
 
 Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
-Models = Refusal | WordModelReward
+Models = Judge | Refusal | WordModelReward
 Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
 AnyReward = Annotated[Rules | Packages | Models | Code | Function, Field(discriminator="type")]

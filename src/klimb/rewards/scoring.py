@@ -26,6 +26,11 @@ class Source:
         self._scorer, self._counts, self._limit = scorer, counts, limit
         self._recent: deque[Score] = deque(maxlen=window)
 
+    @property
+    def spent(self) -> dict[str, int]:
+        """What else it counts: a judge its calls and tokens."""
+        return dict(getattr(self._scorer, "spent", {}))
+
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         """The scores, one a completion. Raises RewardError where too many of the last ones failed."""
         start = time.monotonic()
@@ -89,7 +94,7 @@ class Scoring:
     @property
     def costs(self) -> Mapping[str, Mapping[str, Any]]:
         """What each source has cost since it was opened: calls, failures by cause, seconds."""
-        return {source.name: source.costs.summary() for source in self._sources}
+        return {source.name: source.costs.summary() | source.spent for source in self._sources}
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Server:
             time.sleep(pause)
         raise self.failed(f"{cause} ({attempt + 1} attempts, {self.deadline:g} s allowed)")
 
-    def failed(self, found: str, cure: str = "look at the server's log and at generator.url") -> GenerationError:
+    def failed(self, found: str, cure: str = "look at the server's log and at the setting url") -> GenerationError:
         """The error that names this server."""
         return GenerationError(f"a completion from {self.url}", found, cure)
 
@@ -84,7 +84,7 @@ class Server:
                 response = connection.getresponse()
                 answer = response.read(self.body_limit + 1)
                 if len(answer) > self.body_limit:
-                    raise self.failed(f"an answer of more than {self.body_limit} bytes", "raise generator.body_limit")
+                    raise self.failed(f"an answer of more than {self.body_limit} bytes", "raise body_limit")
                 return response.status, answer
         finally:
             connection.close()
