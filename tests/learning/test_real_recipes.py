@@ -29,7 +29,7 @@ SMALL = (
     "training.steps=3", "evaluation.every=3", "evaluation.problems=2", "checkpoints.every=3", "sampling.max_tokens=8",
     "source.prompts=4", "optimizer.warmup=0", "optimizer.lr=1e-4", "alerts=[]",
 )  # fmt: skip
-VARIED = {"type": "format", "name": "varied", "pattern": "[^e]*", "weight": 1}
+VARIED = {"type": "format", "name": "without_e", "pattern": "[^e]*", "weight": 1}
 """Beside a recipe's own rewards: so short an answer is seldom right, and equal rewards teach nothing."""
 ASKED = [item(number, number // 4, bool(number % 2)) for number in range(80)]
 PAIRS = [
