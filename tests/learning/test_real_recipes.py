@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import klimb
+from klimb.objectives import AnyObjective
 from klimb.policy import pull
 from klimb.recipe import Recipe
+from klimb.rewards.words import WordModel
 from klimb.rundir import RunDir
+from tests.data.test_safety import XSTEST, item
 
 MODEL = "smollm2-135m"
 RECIPES = sorted(
@@ -25,8 +29,19 @@ SMALL = (
     "training.steps=3", "evaluation.every=3", "evaluation.problems=2", "checkpoints.every=3", "sampling.max_tokens=8",
     "source.prompts=4", "optimizer.warmup=0", "optimizer.lr=1e-4", "alerts=[]",
 )  # fmt: skip
-MIXED = '[{type: numeric}, {type: format, pattern: "[^e]*", weight: 1}]'
-"""In place of a recipe's own rewards: so short an answer is seldom right, and equal rewards teach nothing."""
+VARIED = {"type": "format", "name": "without_e", "pattern": "[^e]*", "weight": 1}
+"""Beside a recipe's own rewards: so short an answer is seldom right, and equal rewards teach nothing."""
+ASKED = [item(number, number // 4, bool(number % 2)) for number in range(80)]
+PAIRS = [
+    {"prompt": f"Name a thing, number {k}.", "chosen": f"A tree, {k}.", "rejected": "I will not."} for k in range(40)
+]
+
+
+def jsonl(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+FILES = {"preferences": jsonl(PAIRS), "bbq": jsonl(ASKED), "xstest": XSTEST}
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +52,56 @@ def folder() -> Path:
     return found
 
 
-def words(recipe: Recipe, path: Path) -> list[str]:
-    """What makes a recipe small; a recipe on a preference file reads one that is here."""
+def small(file: Path, here: Path, *more: str) -> Recipe:
+    """The recipe, made small, on files that are here in place of those of one's own machine."""
+    recipe, words = klimb.load_recipe(file), list(SMALL)
+    if recipe.data.type in FILES:
+        path = here / f"rows.{recipe.data.type}"
+        path.write_text(FILES[recipe.data.type], "utf-8")
+        words.append(f"data.path={path}")
     if recipe.source.scores:
-        return [*SMALL, "source.completions=4", f"rewards={MIXED}"]
-    rows = [
-        {"prompt": f"Name a thing, number {k}.", "chosen": f"A tree, {k}.", "rejected": "I will not."}
-        for k in range(40)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    return [*SMALL, f"data={{type: preferences, path: {path}}}", "source.prompt_tokens=64", "source.answer_tokens=32"]
+        rewards = [*recipe.model_dump(mode="json")["rewards"], VARIED]
+        words += ["source.completions=4", f"rewards={json.dumps(rewards)}"]
+    else:
+        words += ["data.rows=pairs", "source.prompt_tokens=64", "source.answer_tokens=32"]
+    for name in ("refusal", "harmless"):
+        (here / f"{name}.json").write_text(json.dumps(WordModel("labels", 0.1, {"a": 1.0}).record()), "utf-8")
+    return klimb.load_recipe(file, *words, *more)
+
+
+@pytest.fixture(scope="module")
+def log(root: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the model says before it has learned anything."""
+    here = tmp_path_factory.mktemp("log")
+    result = klimb.train(small(root / "recipes/demo.yaml", here, "optimizer.lr=0"), run=here / "run")
+    spare(result.path)
+    return result.path
+
+
+def spare(run: Path) -> None:
+    """A checkpoint's files have two gigabytes."""
+    for file in (run / "checkpoints").rglob("*.safetensors"):
+        file.unlink()
 
 
 def test_there_is_a_recipe_for_the_real_model_of_every_policy_objective(root: Path) -> None:
     kinds = {klimb.load_recipe(root / f"recipes/{name}.yaml").objective.type for name in RECIPES}
-    assert {
-        "reinforce", "rloo", "grpo", "dr_grpo", "dapo", "gspo", "gspo_token", "cispo", "reinforce_pp",
-        "reinforce_pp_baseline", "rpg", "dpo", "hypo", "kto", "simpo",
-    } <= kinds  # fmt: skip
+    every = {kind.model_fields["type"].default for kind in get_args(get_args(AnyObjective)[0])}
+    assert every - {"custom"} | {"dpo", "hypo", "kto", "simpo"} <= kinds
 
 
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains_the_real_model_for_three_steps(name: str, root: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains_the_real_model_for_three_steps(
+    name: str, root: Path, folder: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     file = root / f"recipes/{name}.yaml"
-    recipe = klimb.load_recipe(file, *words(klimb.load_recipe(file), tmp_path / "pairs.jsonl"))
+    replayed = klimb.load_recipe(file).source.type == "replayed"
+    more = [f"source.logs={request.getfixturevalue('log')}"] if replayed else []
+    recipe = small(file, tmp_path, *more)
     assert recipe.faults() == []
     result = klimb.train(recipe, run=tmp_path / "run")
     lines = RunDir.open(tmp_path / "run").read_metrics()[1:]
@@ -74,5 +112,5 @@ def test_a_recipe_trains_the_real_model_for_three_steps(name: str, root: Path, f
     moved = [key for key in before if not torch.equal(before[key].float(), after[key].float())]
     assert len(moved) > len(before) // 2
     assert all(torch.isfinite(value.float()).all() for value in after.values())
-    for file in (tmp_path / "run/checkpoints").rglob("*.safetensors"):
-        file.unlink()  # two gigabytes each
+    assert (result.model.parent / "critic.safetensors").is_file() is recipe.objective.critic
+    spare(result.path)

@@ -11,9 +11,9 @@ import torch
 from klimb.batch import Batch
 from klimb.config import resolve
 from klimb.errors import SettingsError
-from klimb.objectives import DAPO, GRPO, GSPO, RLOO, DrGRPO, GSPOToken, Objective, Reinforce, ReinforcePP
+from klimb.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, TOPR, DrGRPO, GSPOToken, Objective, Reinforce, ReinforcePP
 from klimb.objectives.penalty import KL
-from tests.objectives.kit import PENALTIES, REWARD, batch, moved, ready, update
+from tests.objectives.kit import PENALTIES, REWARD, batch, changed, moved, ready, update
 
 WHOLE = batch(31, prompts=6)
 LOGP = moved(WHOLE)
@@ -42,19 +42,19 @@ def test_in_the_loss_it_is_the_weighted_estimate_of_each_token(way: dict[str, st
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
-@pytest.mark.parametrize("kind", [RLOO, GRPO, GSPO, DAPO, Reinforce])
-def test_in_the_reward_the_whole_answer_pays_before_it_is_compared(kind: type[Objective], estimator: str) -> None:
-    objective = kind(beta=0.3, kl=KL(where="reward", estimator=estimator))  # type: ignore[call-arg, arg-type]
+@pytest.mark.parametrize("plain", [RLOO(), GRPO(), DrGRPO(length=7), GSPO(), DAPO(), CISPO(), Reinforce(), TOPR()])
+def test_in_the_reward_the_whole_answer_pays_before_it_is_compared(plain: Objective, estimator: str) -> None:
+    objective = changed(plain, beta=0.3, kl={"where": "reward", "estimator": estimator})
     _, old, ref = columns(WHOLE)
     paid = WHOLE.reward.clone()
     for t, row in enumerate(WHOLE.row.tolist()):
         if WHOLE.learn[t]:
             paid[row] -= 0.3 * float(ESTIMATES[estimator](old[t] - ref[t]))
-    expected = kind().advantage(WHOLE.replace(reward=paid)).advantage
+    expected = plain.advantage(WHOLE.replace(reward=paid)).advantage
     found = objective.advantage(WHOLE).advantage
     assert expected is not None and found is not None
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    assert objective.reads_old and not kind().reads_old
+    assert objective.reads_old and not plain.reads_old
 
 
 def test_reinforce_pp_lets_each_token_pay_for_what_follows_then_whitens() -> None:

@@ -10,25 +10,43 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from klimb.batch import Batch
-from klimb.objectives import DAPO, GRPO, RLOO, DrGRPO, Objective
+from klimb.objectives import (
+    CISPO,
+    DAPO,
+    GRPO,
+    GSPO,
+    PPO,
+    RLOO,
+    RPG,
+    TOPR,
+    DrGRPO,
+    GSPOToken,
+    Objective,
+    Reinforce,
+    ReinforcePP,
+    ReinforcePPBaseline,
+)
 from klimb.proving.samples import moved, outputs, sample_batch
 from klimb.selection import Every
 from klimb.training.distributed import add_gradients, weigh
 
-OBJECTIVES: tuple[Objective, ...] = (GRPO(beta=0.1), DrGRPO(length=5), DAPO(), RLOO())
+OBJECTIVES: tuple[Objective, ...] = (
+    Reinforce(), RLOO(), PPO(), GRPO(beta=0.1), DrGRPO(length=5), DAPO(), GSPO(), GSPOToken(), CISPO(), ReinforcePP(),
+    ReinforcePPBaseline(beta=0.1), RPG(beta=0.1), RPG(form="differentiable", level="sequence", beta=0.1), TOPR(),
+)  # fmt: skip
+"""One of each kind."""
 
 
 def case() -> tuple[Batch, torch.Tensor]:
     """A batch in float32, and a table of log-probs that stands for the policy's parameters."""
     whole = sample_batch(11, prompts=6)
-    names = ("reward", "old", "ref")
+    names = ("reward", "old", "ref", "value")
     logp = moved(whole).detach().float()
     return whole.replace(**{name: getattr(whole, name).float() for name in names}), logp
 
 
-def share(rank: int, ranks: int) -> tuple[Batch, torch.Tensor]:
+def share(rank: int, ranks: int, whole: Batch) -> tuple[Batch, torch.Tensor]:
     """The rows of the groups that fall to this rank, and the places of their tokens."""
-    whole, _ = case()
     rows = torch.nonzero(whole.group % ranks == rank).flatten()
     return whole.take(rows), torch.isin(whole.row, rows)
 
@@ -37,10 +55,15 @@ def main(rank: int, ranks: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     found = {}
     for index, objective in enumerate(OBJECTIVES):
-        mine, places = share(rank, ranks)
-        table = case()[1].requires_grad_()
-        part = weigh(objective.advantage(mine), objective, Every())
-        loss = objective.loss(outputs(table[places]), part).loss
+        whole, logp = case()
+        if objective.beyond_group:  # such advantages are of the whole batch, which a rank is given
+            mine, places = share(rank, ranks, objective.advantage(whole))
+        else:
+            mine, places = share(rank, ranks, whole)
+            mine = objective.advantage(mine)
+        table = logp.requires_grad_()
+        part = weigh(mine, objective, Every())
+        loss = objective.loss(outputs(table[places], part.value), part).loss
         loss.backward()
         add_gradients([table])
         total = loss.detach().clone()

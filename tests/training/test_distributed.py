@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors.torch import load_file
 
+from klimb.objectives import AnyObjective, Custom
 from klimb.proving.samples import outputs
 from klimb.selection import Every
 from klimb.training.weighing import weigh
@@ -26,7 +28,7 @@ def test_a_batch_split_over_two_ranks_has_the_loss_and_gradient_of_one_process(r
         whole, logp = case()
         table = logp.requires_grad_()
         ready = weigh(objective.advantage(whole), objective, Every())
-        loss = objective.loss(outputs(table), ready).loss
+        loss = objective.loss(outputs(table, ready.value), ready).loss
         loss.backward()
         assert table.grad is not None
         assert table.grad.abs().max() > 1e-3
@@ -35,7 +37,11 @@ def test_a_batch_split_over_two_ranks_has_the_loss_and_gradient_of_one_process(r
             torch.testing.assert_close(found[f"gradient{index}"], table.grad, rtol=1e-6, atol=1e-8)
 
 
+def test_there_is_one_of_each_kind_of_policy_objective() -> None:
+    assert {type(objective) for objective in OBJECTIVES} == {*get_args(get_args(AnyObjective)[0])} - {Custom}
+
+
 def test_the_ranks_hold_different_numbers_of_tokens_so_that_a_mean_of_means_would_be_another_number() -> None:
-    sizes = [int(share(rank, 2)[0].learn.sum()) for rank in (0, 1)]
+    sizes = [int(share(rank, 2, case()[0])[0].learn.sum()) for rank in (0, 1)]
     assert sizes[0] != sizes[1]
     assert sum(sizes) == int(case()[0].learn.sum())

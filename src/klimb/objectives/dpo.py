@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class DPO(Referred):
     """loss = -log s(beta (h_w - h_l)), h = log pi(y) - log ref(y) summed over the tokens of the answer, EOS included.
 
-    With `nll` a multiple of the chosen answer's mean negative log-prob is added (Iterative RPO, 2404.19733, Eq. 2).
+    With `nll` a multiple of the chosen answer's mean negative log-prob is added (Iterative RPO, 2404.19733, Sec. 2).
     """
 
     type: Literal["dpo"] = "dpo"

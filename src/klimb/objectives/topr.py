@@ -47,7 +47,9 @@ class TOPR(Penalised):
         ]
 
     def advantage(self, batch: Batch) -> Batch:
-        return spread(batch, F.advantage.group_mean(batch.reward, batch.scored, batch.group, len(batch.prompts)))
+        return spread(
+            batch, F.advantage.group_mean(self.rewarded(batch), batch.scored, batch.group, len(batch.prompts))
+        )
 
     def weighting(self, batch: Batch) -> PerToken:
         if self.level == "sequence":

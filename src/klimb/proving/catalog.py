@@ -93,6 +93,7 @@ HELD: tuple[Objective, ...] = (
     DrGRPO(length=7, beta=0.1),
     CISPO(cap=1.5, beta=0.1),
     TOPR(beta=0.1),
+    TOPR(beta=0.1, kl=REWARD),
     GSPO(eps_low=0.1, eps_high=0.1, beta=0.1),
     *(changed(Reinforce(level="sequence", beta=0.1), kl=kl) for kl in PENALTIES),
     *(changed(GRPO(beta=0.1), kl=kl) for kl in PENALTIES),
