@@ -12,7 +12,7 @@ from klimb.cli.explaining import explain
 from klimb.cli.sizes import sizes_of
 from klimb.cli.training import described
 from klimb.config import resolve
-from klimb.errors import SettingsError
+from klimb.errors import DataError, SettingsError
 from klimb.policy.base import PolicySettings
 from klimb.recipe import Recipe
 from klimb.yamltext import parse
@@ -98,6 +98,17 @@ def test_a_recipe_is_explained_by_header_and_settings(tmp_path: Path) -> None:
     text = explain(str(path))
     assert text.startswith(f"{path}\n  Learns sums.\n")
     assert "max_tokens: 10" in text
+
+
+@pytest.mark.parametrize(("name", "unread"), [("hypo", "data"), ("replay", "replay")])
+def test_a_recipe_is_explained_without_the_files_it_reads_and_a_dry_run_wants_them(
+    name: str, unread: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = [line for line in explain(name).splitlines() if line.startswith(f"# {unread} ")]
+    assert line.startswith(f"# {unread:<12} not known: ") and "try: " in line
+    with pytest.raises(DataError):
+        described(recipes.load(name))
 
 
 def test_the_dry_run_is_a_recipe_again() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from klimb.cli.sizes import Sizes, sizes_of
+from klimb.errors import DataError
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.replayed import Replayed
 
@@ -18,19 +20,32 @@ PROMPT_GUESS = 100
 """Tokens of a prompt, for the cache: the true number is known only once a tokenizer is there."""
 
 
-def arithmetic(recipe: Recipe) -> list[str]:
-    """The sums, a line each. Opens the data (DataError), and reads the model's sizes from its files, without torch."""
+def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
+    """The sums, a line each. Opens the data and the logs, and reads the model's sizes from its files, without torch.
+
+    What cannot be read raises DataError; where not `strict`, its line says why it is not known.
+    """
     sizes = sizes_of(recipe.model)
     return [
         _step(recipe),
-        *_replay(recipe),
+        *_read("replay", _replay, recipe, strict),
         _learning(recipe),
         _run(recipe),
-        _data(recipe),
+        *_read("data", _data, recipe, strict),
         _evaluation(recipe),
         _checkpoints(recipe, sizes),
         _memory(recipe, sizes),
     ]
+
+
+def _read(name: str, lines: Callable[[Recipe], list[str]], recipe: Recipe, strict: bool) -> list[str]:
+    """Lines that need files; where they cannot be read and that is no error, the reason in their place."""
+    try:
+        return lines(recipe)
+    except DataError as fault:
+        if strict:
+            raise
+        return [f"{name:<12} not known: {fault.line()}"]
 
 
 def _rows(recipe: Recipe) -> int:
@@ -97,11 +112,11 @@ def _replay(recipe: Recipe) -> list[str]:
     return [f"replay       {share}{where}"]
 
 
-def _data(recipe: Recipe) -> str:
+def _data(recipe: Recipe) -> list[str]:
     problems = recipe.data.open()
     train, held_out = len(problems.train), len(problems.held_out)
     passes = _asked(recipe) / max(train, 1)
-    return f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out"
+    return [f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out"]
 
 
 def _evaluation(recipe: Recipe) -> str:

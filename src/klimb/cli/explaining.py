@@ -40,7 +40,7 @@ def _recipe(path: Path) -> str:
     from klimb.cli.training import described
 
     top = recipes.header(path)
-    return f"{path}\n{textwrap.indent(top, '  ')}\n\n{described(recipes.load(str(path)))}"
+    return f"{path}\n{textwrap.indent(top, '  ')}\n\n{described(recipes.load(str(path)), strict=False)}"
 
 
 def _overview(root: type[BaseModel]) -> Iterator[str]:

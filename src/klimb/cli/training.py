@@ -25,14 +25,17 @@ def train(name: str, words: Sequence[str], *, dry_run: bool = False, fork: str |
     print(summary(train_run(recipe, run=run, fork=fork)))
 
 
-def described(recipe: Recipe) -> str:
-    """The resolved settings as YAML, and the batch arithmetic as comments below."""
+def described(recipe: Recipe, strict: bool = True) -> str:
+    """The resolved settings as YAML, and the batch arithmetic as comments below.
+
+    Raises DataError where data cannot be read; where not `strict`, a comment says so.
+    """
     from klimb.cli.arithmetic import arithmetic
     from klimb.config import dump
     from klimb.redact import redact
     from klimb.yamltext import write
 
-    sums = "\n".join(f"# {line}" for line in arithmetic(recipe))
+    sums = "\n".join(f"# {line}" for line in arithmetic(recipe, strict))
     return f"{write(redact(dump(recipe)))}\n{sums}"
 
 
