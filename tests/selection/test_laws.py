@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from klimb import functional as F
+from klimb.config import resolve
+from klimb.errors import SettingsError
+from klimb.recipe import Recipe
 from klimb.selection import Above, AnySelector, Bottom, Custom, Random, Selector, Top
 from klimb.selection.base import EntropyOf, Share
 from klimb.training.selecting import parts_of
@@ -184,3 +189,13 @@ def test_what_a_users_function_gives_is_checked(tmp_path: Any, body: str, word: 
 def test_the_base_selects_nothing_by_itself() -> None:
     with pytest.raises(NotImplementedError):
         Selector(type="none").keep(some())
+
+
+def test_a_kl_inside_a_clip_must_be_said_to_be_of_kept_tokens() -> None:
+    settings = yaml.safe_load((Path(__file__).resolve().parents[2] / "recipes" / "tiny-rpg.yaml").read_text("utf-8"))
+    with pytest.raises(SettingsError, match=r"selector.kl=kept, or objective.kl=outside"):
+        resolve(Recipe, settings | {"selector": {"type": "top"}})
+    assert resolve(Recipe, settings | {"selector": {"type": "top", "kl": "kept"}}).selector.kl == "kept"
+    outside = {"objective": settings["objective"] | {"kl": "outside"}, "selector": {"type": "top"}}
+    assert resolve(Recipe, settings | outside).selector.kl == "all"
+    assert resolve(Recipe, settings).selector.kl == "all", "nothing is left out"
