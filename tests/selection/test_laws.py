@@ -16,10 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from klimb import functional as F
 from klimb.config import resolve
 from klimb.errors import SettingsError
+from klimb.objectives.dapo import DAPO
 from klimb.recipe import Recipe
 from klimb.selection import Above, AnySelector, Bottom, Custom, Random, Selector, Top
 from klimb.selection.base import EntropyOf, Share
 from klimb.training.selecting import parts_of
+from klimb.training.weighing import weigh
 from tests.selection.kit import EVERY, SHARES, named, reordered, selector_of, some
 
 each = pytest.mark.parametrize("selector", EVERY, ids=named)
@@ -57,6 +59,16 @@ def test_the_order_of_rows_changes_nothing(selector: Selector, seed: int) -> Non
     whole = some(seed)
     other, tokens = reordered(whole, seed)
     assert torch.equal(selector.keep(other), selector.keep(whole)[tokens])
+
+
+@each
+def test_the_cut_into_micro_batches_changes_nothing(selector: Selector) -> None:
+    whole = DAPO().advantage(some(8))
+    keep = selector.keep(whole)
+    for tokens in (1, 12, 40):
+        chosen = weigh(whole, DAPO(), selector, tokens)
+        assert len(list(chosen.split(tokens))) > 2
+        assert torch.equal(torch.cat([part.learn for part in chosen.split(tokens)]), keep)
 
 
 @pytest.mark.parametrize("kind", [Top, Bottom, Random])

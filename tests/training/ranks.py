@@ -12,10 +12,13 @@ from safetensors.torch import save_file
 from klimb.batch import Batch
 from klimb.objectives import DAPO, GRPO, RLOO, DrGRPO, Objective
 from klimb.proving.samples import moved, outputs, sample_batch
-from klimb.selection import Every
+from klimb.selection import Bottom, Every, Random, Selector, Top
 from klimb.training.distributed import add_gradients, weigh
 
 OBJECTIVES: tuple[Objective, ...] = (GRPO(beta=0.1), DrGRPO(length=5), DAPO(), RLOO())
+SELECTORS: tuple[Selector, ...] = (Every(), Top(share=0.3), Bottom(share=0.3, kl="kept"), Random(normaliser="all"))
+CASES = [(objective, selector, empty) for objective in OBJECTIVES for selector in SELECTORS for empty in (False, True)]
+"""What is computed, and whether the second rank has no rows at all."""
 
 
 def case() -> tuple[Batch, torch.Tensor]:
@@ -23,23 +26,25 @@ def case() -> tuple[Batch, torch.Tensor]:
     whole = sample_batch(11, prompts=6)
     names = ("reward", "old", "ref")
     logp = moved(whole).detach().float()
-    return whole.replace(**{name: getattr(whole, name).float() for name in names}), logp
+    draw = torch.Generator().manual_seed(12)
+    ranked = whole.replace(entropy=torch.rand(len(logp), generator=draw), key=torch.arange(whole.rows))
+    return ranked.replace(**{name: getattr(whole, name).float() for name in names}), logp
 
 
-def share(rank: int, ranks: int) -> tuple[Batch, torch.Tensor]:
-    """The rows of the groups that fall to this rank, and the places of their tokens."""
+def share(rank: int, ranks: int, empty: bool = False) -> tuple[Batch, torch.Tensor]:
+    """The rows of the groups that fall to this rank, and the places of their tokens; all to the first, if `empty`."""
     whole, _ = case()
-    rows = torch.nonzero(whole.group % ranks == rank).flatten()
+    rows = torch.nonzero((whole.group * (not empty)) % ranks == rank).flatten()
     return whole.take(rows), torch.isin(whole.row, rows)
 
 
 def main(rank: int, ranks: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     found = {}
-    for index, objective in enumerate(OBJECTIVES):
-        mine, places = share(rank, ranks)
+    for index, (objective, selector, empty) in enumerate(CASES):
+        mine, places = share(rank, ranks, empty)
         table = case()[1].requires_grad_()
-        part = weigh(objective.advantage(mine), objective, Every())
+        part = weigh(objective.advantage(mine), objective, selector)
         loss = objective.loss(outputs(table[places]), part).loss
         loss.backward()
         add_gradients([table])

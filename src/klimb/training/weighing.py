@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
 from klimb.seeds import permutation, seed_of
 from klimb.selection.base import Selector
+from klimb.shapes import PerToken, TokenMask
 from klimb.training.base import Correction, NoCorrection, Truncate
 from klimb.training.selecting import parts_of
 
@@ -48,15 +49,22 @@ def cuts(batch: Batch, passes: Passes, seed: int) -> Iterator[Tensor]:
 def weigh(batch: Batch, objective: Objective, selector: Selector, tokens: int = 1 << 30) -> Batch:
     """The tokens that learn and their weights, over the whole optimizer step; it runs in parts of `tokens` tokens."""
     keep = selector.keep(batch, parts_of(batch, tokens) if selector.by_parts else None)
-    narrowed = batch.replace(learn=keep)
+    return narrowed(batch, keep, objective, selector, objective.weighting)
+
+
+def narrowed(
+    batch: Batch, keep: TokenMask, objective: Objective, selector: Selector, weighting: Callable[[Batch], PerToken]
+) -> Batch:
+    """The batch of which the kept tokens learn, with the weights that `weighting` makes of the whole step."""
+    part = batch.replace(learn=keep)
     if not selector.narrows:
-        return narrowed.replace(weight=objective.weighting(narrowed))
-    whole = objective.weighting(batch)
+        return part.replace(weight=weighting(part))
+    whole = weighting(batch)
     free = selector.kl == "all" and objective.kl_place == "loss"
-    narrowed = narrowed.replace(able=batch.learn, whole=whole, kl_weight=whole if free else None)
+    part = part.replace(able=batch.learn, whole=whole, kl_weight=whole if free else None)
     if selector.normaliser == "all":
-        return narrowed.replace(weight=torch.where(keep, whole, torch.zeros_like(whole)))
-    return narrowed.replace(weight=objective.weighting(narrowed))
+        return part.replace(weight=torch.where(keep, whole, torch.zeros_like(whole)))
+    return part.replace(weight=weighting(part))
 
 
 def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bool) -> Batch:
