@@ -1,71 +1,79 @@
-"""Token selectors against their controls: one recipe, equal steps, several seeds; held-out accuracy at the last step.
+"""Token selectors against their controls: trains every arm with every seed, and prints what each has reached.
 
-Usage: python bench/selection_study.py [--recipe FILE --seeds N --steps N --arms every random bottom top --share R]
-       [--out DIR]. A run that is there is not run again.
+Usage: python bench/selection_study.py STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--threads N]
+       [--table] [KEY=VALUE ...]
+A study is a YAML file as `objectives.py` reads it. Each run has a directory of its own, so a study that was stopped
+goes on where it was. `--table` only reads what is there. Accuracy is over all held-out answers of all seeds, with
+Wilson's interval: problems are drawn, seeds are not. CPU minutes are of what this call ran.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
-from klimb.config import apply_words, dump, resolve
+import yaml
+
 from klimb.evaluation.intervals import wilson
-from klimb.recipe import Recipe, load_recipe
-from klimb.run import train
-from klimb.rundir import RunDir
+from objectives import ROOT, Arm, arms_of, lines_of, train
 
-ARMS = ("every", "random", "bottom", "top")
-ROOT = Path(__file__).resolve().parents[1]
-HEAD = (
-    "| arm | held-out accuracy, last step | by seed | entropy | length | s a step |\n| --- | --- | --- "
-    + 3 * "| ---: "
-    + "|"
-)
+HEAD = "| arm | held-out accuracy, last step | by seed | before | entropy | tokens an answer | kept | s a step |\n"
+RULE = "| --- | --- | --- | --- " + 4 * "| ---: " + "|"
 
 
-def recipe_of(base: Recipe, arm: str, share: float, seed: int, steps: int) -> Recipe:
-    """The recipe with another selector, seed and number of steps."""
-    settings = dump(base)
-    settings["selector"] = {"type": arm} if arm == "every" else {"type": arm, "share": share}
-    return resolve(Recipe, apply_words(settings, [f"seed={seed}", f"training.steps={steps}"], Recipe))
-
-
-def row(arm: str, runs: list[Path]) -> str:
-    """One line of the table; the interval is Wilson's over all held-out answers of all seeds."""
-    lines = [RunDir.open(run).read_metrics() for run in runs]
-    last = [line[-1] for line in lines]
+def row(arm: str, runs: Sequence[Path]) -> str:
+    """One line of the table; an arm whose runs did not all end says so."""
+    found = [lines for run in runs if (lines := lines_of(run)) is not None]
+    if len(found) < len(runs):
+        return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | |"
+    first, last = [lines[0] for lines in found], [lines[-1] for lines in found]
     n = sum(int(line["eval/n"]) for line in last)
     right = sum(round(line["eval/accuracy"] * line["eval/n"]) for line in last)
     low, high = wilson(right, n)
     seeds = " ".join(f"{line['eval/accuracy']:.1%}" for line in last)
-    entropy, length = (fmean(line[name] for line in last) for name in ("policy/entropy", "length/mean"))
-    spent = fmean(line["time/step"] for one in lines for line in one[1:])
+    before = fmean(line["eval/accuracy"] for line in first)
+    entropy, length = (fmean(line[name] for line in last) for name in ("policy/entropy", "eval/length"))
+    kept = fmean(line.get("selection/share", 1.0) for line in last)
+    steps = [line["time/step"] - line.get("time/evaluate", 0.0) for lines in found for line in lines if line["step"]]
     share = f"{right / n:.1%} ({low:.1%} to {high:.1%}) of {n}"
-    return f"| {arm} | {share} | {seeds} | {entropy:.3f} | {length:.1f} | {spent:.2f} |"
+    rest = f"{before:.1%} | {entropy:.3f} | {length:.1f} | {kept:.3f} | {median(steps):.2f}"
+    return f"| {arm} | {share} | {seeds} | {rest} |"
+
+
+def table(arms: Sequence[Arm], out: Path) -> str:
+    """The study's table in Markdown."""
+    names = dict.fromkeys(arm.name for arm in arms)
+    return HEAD + "\n".join([RULE, *(row(name, [arm.run(out) for arm in arms if arm.name == name]) for name in names)])
 
 
 def main() -> None:
-    """Runs every arm with every seed and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", default=str(ROOT / "recipes" / "dapo-forking.yaml"))
+    """Runs what is missing of a study, then prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("words", nargs="*", metavar="key=value", help="settings over all arms")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--share", type=float, default=0.2)
-    parser.add_argument("--out", type=Path, default=Path("runs/selection-study"))
-    asked = parser.parse_args()
-    base = load_recipe(asked.recipe)
-    done: dict[str, list[Path]] = {arm: [] for arm in asked.arms}
-    for seed in range(asked.seeds):
-        for arm in asked.arms:
-            path = asked.out / f"{arm}-{seed}"
-            train(recipe_of(base, arm, asked.share, seed, asked.steps), run=path)
-            done[arm].append(path)
-    print(HEAD)
-    for arm, runs in done.items():
-        print(row(arm, runs))
+    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
+    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each run")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    args = parser.parse_args()
+    study = yaml.safe_load(args.study.read_text("utf-8"))
+    out: Path = args.out or ROOT / "runs" / args.study.stem
+    out.mkdir(parents=True, exist_ok=True)
+    arms = arms_of(study, args.seeds, args.arms, args.words)
+    if not args.table:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for line in pool.map(lambda arm: train(arm, out, args.threads), arms):
+                print(line, flush=True)
+    print(table(arms, out))
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"\n{(spent.ru_utime + spent.ru_stime) / 60:.1f} CPU minutes, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

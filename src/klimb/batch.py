@@ -14,6 +14,7 @@ from klimb.types import Finish, Group
 
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
+    "able", "kl_weight",
 )  # fmt: skip
 PER_ROW = ("group", "reward", "scored", "truncated", "key", "label", "age")
 
@@ -32,10 +33,14 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an objective returns: a loss and metrics, each a sum weighted by `batch.weight`, so that parts add up."""
+    """What an objective returns: a loss and metrics, each a sum weighted by `batch.weight`, so that parts add up.
+
+    `kl` are the metrics of a KL that has weights of its own: sums weighted by `batch.kl_weight`.
+    """
 
     loss: Scalar
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    kl: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ class Batch:
     log-prob. `old`, `ref`, `advantage`, `weight` are filled on the way; `weight` sums to one over an optimizer step.
     `value` is the critic's before the first pass, `returns` what it is fitted to; None where there is no critic.
     `carried` holds numbers that the objective wants carried from step to step, by name.
-    `whole` is the weight before a selector narrowed the tokens, None where none did. `key[r]` names a row for ever (its
-    draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead. `label[r]`
-    is a `types.Label`: what a row is that learns without a reward; None where none has one. `age[r]`: how many versions
-    of the policy ago a row was drawn that is learned from again, -1 where it is fresh; None where all are.
+    `able` and `whole` are `learn` and the weight before a selector narrowed the tokens, None where none did;
+    `kl_weight` is that of a KL in the loss, where the selector leaves it on all tokens. `key[r]` names a row for ever
+    (its draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead.
+    `label[r]` is a `types.Label`: what a row is that learns without a reward; None where none has one. `age[r]`: how
+    many versions of the policy ago a row was drawn that is learned from again, -1 where it is fresh; None where all
+    are.
     """
 
     tokens: TokenIds
@@ -75,6 +82,8 @@ class Batch:
     key: RowGroups | None = None
     label: RowGroups | None = None
     age: RowGroups | None = None
+    able: TokenMask | None = None
+    kl_weight: PerToken | None = None
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:

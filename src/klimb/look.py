@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.types import Group
 
+READ = ("model/", "state.json")
+"""What a lens reads of a checkpoint; moments, which are most of it, are not."""
 COURSE_STEPS = 5
 """Other steps of the run whose rollouts are scored for the overlap over training."""
 COURSE_TOKENS = 256
@@ -32,10 +34,22 @@ COURSE_TOKENS = 256
 
 @dataclass(slots=True)
 class Models:
-    """The policies that have been loaded, each once; None where one cannot be, which is told once."""
+    """The policies that have been loaded, each once; None where one cannot be, which is told once.
+
+    And the checkpoints that have been looked at: whether what a lens reads of them is as it was written.
+    """
 
     known: dict[str, Policy | None] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    sound: dict[Path, bool] = field(default_factory=dict)
+
+    def good(self, folder: Path) -> bool:
+        """Whether a checkpoint can be read."""
+        from klimb.training import checkpoint
+
+        if folder not in self.sound:
+            self.sound[folder] = checkpoint.fault(folder, READ) is None
+        return self.sound[folder]
 
     def load(self, settings: PolicySettings, seed: int = 0) -> Policy | None:
         """The policy that the settings name."""
@@ -134,10 +148,11 @@ class _Run:
         """The policy that measures a step, its name, and whether it is the one that drew."""
         from klimb.training import checkpoint
 
-        good = [path for path in checkpoint.steps(self.rundir.checkpoints) if checkpoint.fault(path) is None]
-        after = [path for path in good if step_of(path) >= step] or good[-1:]
-        if after:
-            saved, settings = step_of(after[0]), self._at(after[0])
+        saves = checkpoint.steps(self.rundir.checkpoints)
+        after = [path for path in saves if step_of(path) >= step]
+        before = [path for path in reversed(saves) if step_of(path) < step]
+        if (folder := next(filter(models.good, after + before), None)) is not None:
+            saved, settings = step_of(folder), self._at(folder)
             if (policy := models.load(settings)) is not None:
                 same = saved == step - 1 and self.recipe.optimizer.type != "schedule_free"  # which saves an average
                 return policy, f"the policy after step {saved}", same
@@ -151,13 +166,11 @@ class _Run:
 
     def _before(self, step: int, models: Models, initial: Policy | None) -> Policy | None:
         """The policy that drew a step; None where no checkpoint holds it."""
-        from klimb.training import checkpoint
-
         if step == 1:
             return initial
         folder = self.rundir.checkpoint(step - 1)
         averaged = self.recipe.optimizer.type == "schedule_free"  # whose checkpoints hold another point
-        return None if averaged or checkpoint.fault(folder) is not None else models.load(self._at(folder))
+        return models.load(self._at(folder)) if not averaged and models.good(folder) else None
 
     def _at(self, folder: Path) -> PolicySettings:
         return self.recipe.model.at(folder / "model")
@@ -171,8 +184,8 @@ class _Run:
         if policy is None:
             missing.append(f"KL to the initial model ({models.why(settings, seed)})")
             return None
-        saved = [path for path in checkpoint.steps(self.rundir.checkpoints) if checkpoint.fault(path) is None]
-        began = state.read_progress(saved[-1]).initial if saved else ""
+        saved = next(filter(models.good, reversed(checkpoint.steps(self.rundir.checkpoints))), None)
+        began = state.read_progress(saved).initial if saved else ""
         if began and began != policy.version():
             missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
             return None

@@ -144,6 +144,7 @@ class Recipe(Settings):
                 "objective.allow_bias=true accepts it as it is",
             )
         yield from validity.faults(self.situation)
+        yield from self.selector.conflicts(objective.kl_place)
         yield from self._reward_faults()
         if isinstance(source, Replays):
             corrected = not isinstance(self.training.correction, NoCorrection)

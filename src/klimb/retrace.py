@@ -152,7 +152,7 @@ def reference_of(rundir: RunDir, step: int) -> str | None:
     ages = {line["step"]: int(line[AGE]) for line in rundir.read_metrics() if line.get(AGE) is not None}
     for folder in checkpoint.steps(rundir.checkpoints):
         file, at = folder / "reference.safetensors", step_of(folder)
-        if checkpoint.fault(folder) is not None or not file.is_file():
+        if not file.is_file() or checkpoint.fault(folder, (file.name,)) is not None:
             continue
         age, weights = _held(file)
         between = range(at + 2, step + 1) if at < step else range(step + 1, at + 1)

@@ -50,6 +50,7 @@ def test_help_names_every_command() -> None:
         "logs",
         "data",
         "rewards",
+        "study",
         "lens",
         "prove",
     ):
@@ -64,6 +65,7 @@ def test_help_names_every_command() -> None:
         (["data", "inspect", "--help"], "--policy"),
         (["train", "--help"], "--dry-run"),
         (["lens", "--help"], "--against-step"),
+        (["study", "temperatures", "--help"], "--threshold"),
         (["explain"], "source"),
     ],
 )

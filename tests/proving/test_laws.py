@@ -62,6 +62,13 @@ class Forgetful(RLOO):
         return terms(batch, size * now.logp * given(batch, "advantage"), {})
 
 
+class Narrow(GRPO):
+    beta: float = 0.1
+
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        return super().loss(now, batch.replace(kl_weight=None))
+
+
 class Lossy(RLOO):
     size: tuple[float, ...] = (1.0,)
 
@@ -92,6 +99,7 @@ class Attached(RLOO):
         (Restless(), "zero advantage"),
         (Pulling(), "unnormalised KLs"),
         (Forgetful(), "old is now"),
+        (Narrow(), "leaves on all tokens"),
         (Lossy(), "JSON"),
         (Unknown(), "glossary"),
         (Attached(), "glossary"),

@@ -197,10 +197,19 @@ def test_a_kl_in_the_reward_runs_beside_a_selector_and_charges_dropped_tokens_to
     assert not torch.equal(objective.rewarded(other), objective.rewarded(whole))
 
 
-def test_the_kl_and_the_policy_part_are_averages_over_the_same_kept_tokens() -> None:
-    """TRL 3709: the mask took terms away, and both parts were still divided by all tokens."""
-    objective, whole, now = refers("loss", 11)
+def test_the_kl_and_the_policy_part_are_each_averaged_over_the_tokens_that_they_act_on() -> None:
+    """TRL 3709: the mask took terms away, and both parts were divided by all tokens."""
+    objective, whole, _ = refers("loss", 11)
     chosen = weigh(whole, objective, Top(share=0.3))
+    assert chosen.weight is not None and chosen.kl_weight is not None
+    for weight, mask in ((chosen.weight, chosen.learn), (chosen.kl_weight, whole.learn)):
+        torch.testing.assert_close(weight.sum(), torch.tensor(1.0))
+        assert torch.equal(weight != 0, mask)
+
+
+def test_a_masked_kl_and_the_policy_part_are_averages_over_the_same_kept_tokens() -> None:
+    objective, whole, now = refers("loss", 11)
+    chosen = weigh(whole, objective, Top(share=0.3, kl="kept"))
     assert chosen.weight is not None and chosen.ref is not None
     kept, gap = chosen.learn, now.logp - chosen.ref
     torch.testing.assert_close(chosen.weight[kept].sum(), torch.tensor(1.0))

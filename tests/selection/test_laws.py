@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from klimb import functional as F
+from klimb.config import resolve
+from klimb.errors import SettingsError
+from klimb.objectives.dapo import DAPO
+from klimb.recipe import Recipe
 from klimb.selection import Above, AnySelector, Bottom, Custom, Random, Selector, Top
 from klimb.selection.base import EntropyOf, Share
 from klimb.training.selecting import parts_of
+from klimb.training.weighing import weigh
 from tests.selection.kit import EVERY, SHARES, named, reordered, selector_of, some
 
 each = pytest.mark.parametrize("selector", EVERY, ids=named)
@@ -52,6 +59,16 @@ def test_the_order_of_rows_changes_nothing(selector: Selector, seed: int) -> Non
     whole = some(seed)
     other, tokens = reordered(whole, seed)
     assert torch.equal(selector.keep(other), selector.keep(whole)[tokens])
+
+
+@each
+def test_the_cut_into_micro_batches_changes_nothing(selector: Selector) -> None:
+    whole = DAPO().advantage(some(8))
+    keep = selector.keep(whole)
+    for tokens in (1, 12, 40):
+        chosen = weigh(whole, DAPO(), selector, tokens)
+        assert len(list(chosen.split(tokens))) > 2
+        assert torch.equal(torch.cat([part.learn for part in chosen.split(tokens)]), keep)
 
 
 @pytest.mark.parametrize("kind", [Top, Bottom, Random])
@@ -184,3 +201,13 @@ def test_what_a_users_function_gives_is_checked(tmp_path: Any, body: str, word: 
 def test_the_base_selects_nothing_by_itself() -> None:
     with pytest.raises(NotImplementedError):
         Selector(type="none").keep(some())
+
+
+def test_a_kl_inside_a_clip_must_be_said_to_be_of_kept_tokens() -> None:
+    settings = yaml.safe_load((Path(__file__).resolve().parents[2] / "recipes" / "tiny-rpg.yaml").read_text("utf-8"))
+    with pytest.raises(SettingsError, match=r"selector.kl=kept, or objective.kl=outside"):
+        resolve(Recipe, settings | {"selector": {"type": "top"}})
+    assert resolve(Recipe, settings | {"selector": {"type": "top", "kl": "kept"}}).selector.kl == "kept"
+    outside = {"objective": settings["objective"] | {"kl": "outside"}, "selector": {"type": "top"}}
+    assert resolve(Recipe, settings | outside).selector.kl == "all"
+    assert resolve(Recipe, settings).selector.kl == "all", "nothing is left out"

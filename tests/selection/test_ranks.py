@@ -16,7 +16,12 @@ from klimb.selection import Selector
 from tests.selection.kit import selector_of, some
 
 LIMIT = 60
-CHOICES: list[dict[str, Any]] = [{"type": kind, "share": 0.3} for kind in ("top", "bottom", "random")]
+CHOICES: list[dict[str, Any]] = [
+    *({"type": kind, "share": 0.3} for kind in ("top", "bottom", "random")),
+    {"type": "top", "share": 0.3, "population": "row"},
+    {"type": "above", "at": 0.7},
+    {"type": "every"},
+]
 
 
 def work(rank: int, place: str, cuts: list[list[list[int]]], answers: Any) -> None:

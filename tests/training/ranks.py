@@ -27,7 +27,7 @@ from klimb.objectives import (
     ReinforcePPBaseline,
 )
 from klimb.proving.samples import moved, outputs, sample_batch
-from klimb.selection import Every
+from klimb.selection import Bottom, Every, Random, Selector, Top
 from klimb.training.distributed import add_gradients, weigh
 
 OBJECTIVES: tuple[Objective, ...] = (
@@ -35,6 +35,11 @@ OBJECTIVES: tuple[Objective, ...] = (
     ReinforcePPBaseline(beta=0.1), RPG(beta=0.1), RPG(form="differentiable", level="sequence", beta=0.1), TOPR(),
 )  # fmt: skip
 """One of each kind."""
+SELECTED: tuple[Objective, ...] = (GRPO(beta=0.1), DrGRPO(length=5), DAPO(), RLOO())
+SELECTORS: tuple[Selector, ...] = (Every(), Top(share=0.3), Bottom(share=0.3, kl="kept"), Random(normaliser="all"))
+CASES: list[tuple[Objective, Selector, bool]] = [(objective, Every(), False) for objective in OBJECTIVES]
+CASES += [(objective, selector, empty) for objective in SELECTED for selector in SELECTORS for empty in (False, True)]
+"""What is computed, and whether the second rank has no rows at all."""
 
 
 def case() -> tuple[Batch, torch.Tensor]:
@@ -42,27 +47,29 @@ def case() -> tuple[Batch, torch.Tensor]:
     whole = sample_batch(11, prompts=6)
     names = ("reward", "old", "ref", "value")
     logp = moved(whole).detach().float()
-    return whole.replace(**{name: getattr(whole, name).float() for name in names}), logp
+    draw = torch.Generator().manual_seed(12)
+    ranked = whole.replace(entropy=torch.rand(len(logp), generator=draw), key=torch.arange(whole.rows))
+    return ranked.replace(**{name: getattr(whole, name).float() for name in names}), logp
 
 
-def share(rank: int, ranks: int, whole: Batch) -> tuple[Batch, torch.Tensor]:
-    """The rows of the groups that fall to this rank, and the places of their tokens."""
-    rows = torch.nonzero(whole.group % ranks == rank).flatten()
+def share(rank: int, ranks: int, whole: Batch, empty: bool = False) -> tuple[Batch, torch.Tensor]:
+    """The rows of the groups that fall to this rank, and the places of their tokens; all to the first, if `empty`."""
+    rows = torch.nonzero((whole.group * (not empty)) % ranks == rank).flatten()
     return whole.take(rows), torch.isin(whole.row, rows)
 
 
 def main(rank: int, ranks: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     found = {}
-    for index, objective in enumerate(OBJECTIVES):
+    for index, (objective, selector, empty) in enumerate(CASES):
         whole, logp = case()
         if objective.beyond_group:  # such advantages are of the whole batch, which a rank is given
-            mine, places = share(rank, ranks, objective.advantage(whole))
+            mine, places = share(rank, ranks, objective.advantage(whole), empty)
         else:
-            mine, places = share(rank, ranks, whole)
+            mine, places = share(rank, ranks, whole, empty)
             mine = objective.advantage(mine)
         table = logp.requires_grad_()
-        part = weigh(mine, objective, Every())
+        part = weigh(mine, objective, selector)
         loss = objective.loss(outputs(table[places], part.value), part).loss
         loss.backward()
         add_gradients([table])

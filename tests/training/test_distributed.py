@@ -12,22 +12,23 @@ from safetensors.torch import load_file
 
 from klimb.objectives import AnyObjective, Custom
 from klimb.proving.samples import outputs
-from klimb.selection import Every
 from klimb.training.weighing import weigh
-from tests.training.ranks import OBJECTIVES, case, share
+from tests.training.ranks import CASES, OBJECTIVES, case, share
 
 
-def test_a_batch_split_over_two_ranks_has_the_loss_and_gradient_of_one_process(root: Path, tmp_path: Path) -> None:
+def test_a_batch_split_over_two_ranks_one_of_them_possibly_empty_has_the_loss_and_gradient_of_one_process(
+    root: Path, tmp_path: Path
+) -> None:
     words = [sys.executable, "-m", "tests.training.ranks"]
     running = [
         subprocess.Popen([*words, str(rank), "2", str(tmp_path / "store"), str(tmp_path)], cwd=root) for rank in (0, 1)
     ]
     assert [process.wait(120) for process in running] == [0, 0]
     ranks = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
-    for index, objective in enumerate(OBJECTIVES):
+    for index, (objective, selector, _) in enumerate(CASES):
         whole, logp = case()
         table = logp.requires_grad_()
-        ready = weigh(objective.advantage(whole), objective, Every())
+        ready = weigh(objective.advantage(whole), objective, selector)
         loss = objective.loss(outputs(table, ready.value), ready).loss
         loss.backward()
         assert table.grad is not None

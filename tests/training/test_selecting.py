@@ -14,7 +14,6 @@ from klimb.batch import Batch, Outputs, Terms
 from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
 from klimb.objectives.dapo import DAPO
-from klimb.objectives.grpo import GRPO
 from klimb.selection import Above, Bottom, Every, Random, Selector, Top
 from klimb.selection.base import EntropyOf
 from klimb.tracking.metrics import unknown
@@ -71,7 +70,7 @@ def test_the_option_reaches_the_first_step(selector: Top) -> None:
 @pytest.mark.parametrize("normaliser", ["kept", "all"])
 def test_a_dropped_token_has_exactly_zero_gradient(objective: Objective, normaliser: Any) -> None:
     whole = objective.advantage(objective_batch(3).replace(entropy=torch.rand(objective_batch(3).tokens.numel())))
-    chosen = weigh(whole, objective, Top(share=0.4, normaliser=normaliser))
+    chosen = weigh(whole, objective, Top(share=0.4, normaliser=normaliser, kl="kept"))
     assert 0 < chosen.learn.sum() < whole.learn.sum()
     _, gradient = update(objective, chosen, moved(whole))
     assert (gradient[~chosen.learn] == 0).all()
@@ -218,12 +217,6 @@ def test_rows_without_a_kept_token_are_not_run() -> None:
     assert 0 < sum(rows) <= int(Top(share=0.02).keep(whole).sum()) < whole.rows
 
 
-def test_a_divergence_beside_a_selector_runs_and_moves_kept_tokens_only() -> None:
-    tally = run(learner(Top(), GRPO(beta=0.1)), batch())
-    assert "policy/kl_ref" in tally.metrics()
-    assert tally.skipped == []
-
-
 def test_a_correction_of_whole_answers_counts_the_tokens_that_a_selector_dropped() -> None:
     batch = Batch(
         tokens=torch.tensor([1, 2, 3]),
@@ -238,9 +231,10 @@ def test_a_correction_of_whole_answers_counts_the_tokens_that_a_selector_dropped
         old=torch.tensor([-1.0, -1.5, -1.5]),
         weight=torch.tensor([1.0, 0.0, 0.0]),
         whole=torch.full((3,), 1 / 3),
+        able=torch.ones(3, dtype=torch.bool),
     )
     now = Outputs(batch.old, torch.zeros(3))
     fair = corrected(batch, now, Truncate(level="sequence"), comparable=True)
     assert fair.weight[0] == pytest.approx(math.exp(-1.0))
-    alone = corrected(batch.replace(whole=None), now, Truncate(level="sequence"), comparable=True)
+    alone = corrected(batch.replace(able=None), now, Truncate(level="sequence"), comparable=True)
     assert alone.weight[0] == pytest.approx(1.0)

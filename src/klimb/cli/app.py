@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from klimb.cli.rewards import rewards
+from klimb.cli.study import study
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of one in recipes/.")]
@@ -26,6 +27,7 @@ data = typer.Typer(help="Look at data before training on it.", rich_markup_mode=
 app.add_typer(logs, name="logs")
 app.add_typer(data, name="data")
 app.add_typer(rewards, name="rewards")
+app.add_typer(study, name="study")
 
 
 def command() -> Any:

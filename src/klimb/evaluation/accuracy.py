@@ -59,14 +59,15 @@ class Exam:
 
 
 def evaluate(
-    exam: Exam, sampler: Sampler, score_all: ScoreAll, step: int, version: str = ""
+    exam: Exam, sampler: Sampler, score_all: ScoreAll, step: int, version: str = "", drawn_by: Sampling | None = None
 ) -> tuple[Evaluation, list[Group]]:
     """Asks each prompt once; returns what was found and the groups for evaluations/step-N.parquet.
 
     The draw of a prompt depends on (seed, step, prompt id) alone. A group's reward is the score of the source that
-    says what is correct, None where that failed. `version` names the policy's weights. Raises GenerationError.
+    says what is correct, None where that failed. `version` names the policy's weights; `drawn_by` stands in for the
+    settings' own way of drawing. Raises GenerationError.
     """
-    asked = exam.settings.sampling(exam.sampling)
+    asked = drawn_by or exam.settings.sampling(exam.sampling)
     prompts, correct = exam.prompts, exam.correct
     seeds = [seed_of("eval", exam.seed, step, prompt.id) for prompt in prompts]
     requests = [Request(prompt.tokens, (one,)) for prompt, one in zip(prompts, seeds, strict=True)]

@@ -73,26 +73,44 @@ def _part(policy: Policy, batch: Batch, initial: Policy | None) -> Measured:
 
 
 def _chunk(logits: Tensor, tokens: Tensor, other: Tensor | None) -> list[Tensor]:
-    """The values of some places from their logits (n, v)."""
-    logp, entropy, probability = _spread(logits)
-    values = [_own(logp, tokens), entropy]
-    best, ids = probability.topk(min(TOP, logits.shape[-1]), dim=-1)
-    values += [ids, best]
+    """The values of some places from their logits (n, v), which are used up; one exponential for each policy."""
+    here = _Spread.of(logits)
+    best, ids = here.mass.topk(min(TOP, logits.shape[-1]), dim=-1)
+    values = [here.logp(tokens), here.entropy(), ids, best / here.total[:, None]]
     if other is not None:
-        initial, spread, _ = _spread(other)
-        values += [_own(initial, tokens), spread, torch.linalg.vecdot(probability, logp - initial).clamp_(min=0.0)]
+        there = _Spread.of(other)
+        values += [there.logp(tokens), there.entropy()]
+        gap = here.mean(here.scores.sub_(there.scores)) - here.total.log() + there.total.log()
+        values.append(gap.clamp_(min=0.0))
     return values
 
 
-def _spread(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs, entropy and probabilities; impossible tokens get FAR, which adds nothing to a sum weighted by p."""
-    logp = logits.log_softmax(-1).clamp_(min=FAR)
-    probability = logp.exp()
-    return logp, torch.linalg.vecdot(probability, logp).neg_().clamp_(min=0.0), probability
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Distributions: `scores` (n, v), the largest of each row 0, `mass` = exp(scores), and its `total` (n).
 
+    Impossible tokens get FAR, which adds nothing to a sum weighted by p.
+    """
 
-def _own(logp: Tensor, tokens: Tensor) -> Tensor:
-    return logp.gather(-1, tokens[:, None])[:, 0]
+    scores: Tensor
+    mass: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> _Spread:
+        """Shifts the logits in place."""
+        scores = logits.sub_(logits.amax(-1, keepdim=True)).clamp_(min=FAR)
+        mass = scores.exp()
+        return cls(scores, mass, mass.sum(-1))
+
+    def mean(self, values: Tensor) -> Tensor:
+        return torch.linalg.vecdot(self.mass, values) / self.total
+
+    def entropy(self) -> Tensor:
+        return (self.total.log() - self.mean(self.scores)).clamp_(min=0.0)
+
+    def logp(self, tokens: Tensor) -> Tensor:
+        return self.scores.gather(-1, tokens[:, None])[:, 0] - self.total.log()
 
 
 def _joined(chunks: list[list[Tensor]], both: bool) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from klimb import functional as F
 from klimb.config import Settings
@@ -34,6 +34,11 @@ class Objective(Settings):
     def refers(self) -> bool:
         """Whether the log-probs of a reference policy are needed (`batch.ref`)."""
         return False
+
+    @property
+    def kl_place(self) -> Literal["none", "loss", "clip", "reward"]:
+        """Where a KL to another policy is: a term of the loss, inside its clip, or off the reward."""
+        return "none"
 
     @property
     def critic(self) -> bool:
@@ -103,6 +108,8 @@ def live_rows(batch: Batch, forced: bool) -> RowMask:
     """Rows with a weighted token whose advantage is not zero; any weighted token will do where a KL `forced` it."""
     weighted = given(batch, "weight") != 0
     moved = weighted if forced else weighted & (given(batch, "advantage") != 0)
+    if forced and batch.kl_weight is not None:
+        moved = moved | (batch.kl_weight != 0)
     return F.segments.any_by(moved, batch.row, batch.rows)
 
 
@@ -126,6 +133,18 @@ def terms(batch: Batch, loss: PerToken, metrics: Mapping[str, PerToken]) -> Term
     every = {**metrics, **_sides(batch, metrics)}
     sums = {name: F.weighting.total(value.detach(), weight) for name, value in every.items()}
     return Terms(F.weighting.total(loss, weight), sums)
+
+
+def beside(main: Terms, kl: Terms) -> Terms:
+    """`main` with a KL beside it, which has the metrics of its own weights."""
+    from klimb.batch import Terms
+
+    return Terms(main.loss + kl.loss, main.metrics, kl.metrics)
+
+
+def of_kl(batch: Batch) -> Batch:
+    """The batch as a KL in the loss sees it, where it has weights of its own: all tokens that could learn do."""
+    return batch if batch.kl_weight is None else batch.replace(learn=batch.able, weight=batch.kl_weight)
 
 
 def _sides(batch: Batch, metrics: Mapping[str, PerToken]) -> Mapping[str, PerToken]:

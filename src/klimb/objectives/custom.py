@@ -59,6 +59,10 @@ class Custom(Objective):
         return self._inner.refers
 
     @property
+    def kl_place(self) -> Literal["none", "loss", "clip", "reward"]:
+        return self._inner.kl_place
+
+    @property
     def critic(self) -> bool:
         return self._inner.critic
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from klimb import functional as F
 from klimb.config import Settings
 from klimb.errors import KlimbError
-from klimb.objectives.base import Objective, given, terms
+from klimb.objectives.base import Objective, beside, given, of_kl, terms
 from klimb.objectives.carried import COEFFICIENT, Carried, Control, Refresh
 
 if TYPE_CHECKING:
@@ -70,9 +70,13 @@ class Penalised(Objective):
         return self.refers and self.kl.where == "reward"
 
     @property
+    def kl_place(self) -> Literal["none", "loss", "clip", "reward"]:
+        return self.kl.where if self.refers else "none"
+
+    @property
     def forced(self) -> bool:
         """Whether a row without an advantage has a gradient all the same."""
-        return self.refers and self.kl.where == "loss"
+        return self.kl_place == "loss"
 
     @property
     def carried(self) -> Carried:
@@ -109,16 +113,22 @@ class Penalised(Objective):
         batch: Batch,
         loss: PerToken,
         metrics: Mapping[str, PerToken],
-        lift: Callable[[PerToken], PerToken] = lambda values: values,
+        lift: Callable[[PerToken, Batch], PerToken] = lambda values, batch: values,
     ) -> Terms:
-        """The loss with its KL, as sums; `lift` takes log-ratios of tokens to what the objective's ratio is of."""
+        """The loss with its KL, as sums; `lift` takes log-ratios of tokens to what the objective's ratio is of.
+
+        Where the KL has weights of its own it is a sum of its own, over all tokens that could learn.
+        """
         if not self.refers:
             return terms(batch, loss, metrics)
-        gap = now.logp - given(batch, "ref")
-        if self.kl.where == "loss":
-            term = self.kl.term(lift(gap), lift(now.logp - batch.old_or(now.logp)))
-            loss = loss + self.coefficient(batch) * term
-        return terms(batch, loss, {**metrics, "policy/kl_ref": F.divergence.k3(gap)})
+        gap, whole = now.logp - given(batch, "ref"), of_kl(batch)
+        told = {"policy/kl_ref": F.divergence.k3(gap)}
+        if self.kl.where == "reward":
+            return terms(batch, loss, {**metrics, **told})
+        pull = self.coefficient(batch) * self.kl.term(lift(gap, whole), lift(now.logp - batch.old_or(now.logp), whole))
+        if whole is batch:
+            return terms(batch, loss + pull, {**metrics, **told})
+        return beside(terms(batch, loss, metrics), terms(whole, pull, told))
 
     def coefficient(self, batch: Batch) -> float:
         """The KL's weight in this step."""

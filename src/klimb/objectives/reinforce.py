@@ -69,12 +69,12 @@ class Reinforce(Penalised):
         advantage = given(batch, "advantage")
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def lift(values: PerToken) -> PerToken:
+        def lift(values: PerToken, batch: Batch) -> PerToken:
             if self.level == "token":
                 return values
             return F.importance.product(values, batch.learn, batch.row, batch.rows)
 
-        ratio = F.importance.ratio(lift(log_ratio))
+        ratio = F.importance.ratio(lift(log_ratio, batch))
         nowhere = ~batch.learn  # of the tokens that have a weight
         loss = F.clip.none(ratio, advantage)
         return self.finish(now, batch, loss, movement(log_ratio, ratio, nowhere), lift)

@@ -40,10 +40,10 @@ class RLOO(Penalised):
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def whole(values: PerToken) -> PerToken:
+        def whole(values: PerToken, batch: Batch) -> PerToken:
             return F.importance.product(values, batch.learn, batch.row, batch.rows)
 
-        ratio = F.importance.ratio(whole(log_ratio))
+        ratio = F.importance.ratio(whole(log_ratio, batch))
         nowhere = ~batch.learn  # of the tokens that have a weight
         loss = F.clip.none(ratio, given(batch, "advantage"))
         return self.finish(now, batch, loss, movement(log_ratio, ratio, nowhere), whole)

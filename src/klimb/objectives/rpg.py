@@ -9,12 +9,14 @@ from pydantic import Field
 
 from klimb import functional as F
 from klimb.errors import KlimbError
-from klimb.objectives.base import Objective, given, live_rows, movement, spread, terms
+from klimb.objectives.base import Objective, beside, given, live_rows, movement, of_kl, spread, terms
 from klimb.objectives.carried import COEFFICIENT, Carried, Control, Refresh
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
     from klimb.shapes import PerToken, RowMask, TokenMask
+
+    Gaps = tuple[PerToken, PerToken, PerToken]  # log pi, log(pi / old) and log(ref / old) of each token
 
 AT_REST = ("ufkl", "urkl", "jeffreys")
 """The divergences that do not pull where pi is at the reference."""
@@ -75,8 +77,16 @@ class RPG(Objective):
 
     @property
     def inside(self) -> bool:
-        """Whether the KL is inside the clip."""
+        """Whether the KL is inside the clip, if there is one: without, its term stands beside the reward's."""
+        if self.clip == "none":
+            return False
         return self.form == "reinforce" if self.kl == "by_form" else self.kl == "inside"
+
+    @property
+    def kl_place(self) -> Literal["none", "loss", "clip", "reward"]:
+        if not self.beta:
+            return "none"
+        return "clip" if self.inside else "loss"
 
     def faults(self) -> list[KlimbError]:
         """What makes no sense together."""
@@ -109,23 +119,38 @@ class RPG(Objective):
         return live_rows(batch, forced=self.beta > 0 and not at_rest)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
-        advantage, old = given(batch, "advantage").detach(), batch.old_or(now.logp)
+        old = batch.old_or(now.logp)
         reference = given(batch, "ref") if self.refers else old
-        logp, lw, lu = (self._lift(values, batch) for values in (now.logp, now.logp - old, reference - old))
+        gaps, whole = (now.logp, now.logp - old, reference - old), of_kl(batch)
+        pull, term = self._kl(gaps, whole)
+        told = {"objective/kl_force": pull.abs()}
+        if self.refers:
+            told["policy/kl_ref"] = F.divergence.k3(now.logp - reference)
+        loss, metrics = self._climb(gaps, batch, pull if self.inside else 0.0)
+        if self.inside:
+            return terms(batch, loss, metrics | told)
+        if whole is batch:
+            return terms(batch, loss + term, metrics | told)
+        return beside(terms(batch, loss, metrics), terms(whole, term, told))
+
+    def _kl(self, gaps: Gaps, batch: Batch) -> tuple[PerToken, PerToken]:
+        """beta K of each token, and the term whose gradient is that of beta D, for a KL outside the clip."""
+        logp, lw, lu = (self._lift(values, batch) for values in gaps)
         value, force = F.divergence.FORMS[self.divergence]
-        beta, ratio = batch.carried.get(COEFFICIENT, self.beta), F.importance.ratio(lw)
+        beta = batch.carried.get(COEFFICIENT, self.beta)
         pull = beta * force(lw.detach(), lu)
+        return pull, beta * value(lw, lu) if self.form == "differentiable" else -pull * logp
+
+    def _climb(self, gaps: Gaps, batch: Batch, pull: PerToken | float) -> tuple[PerToken, dict[str, PerToken]]:
+        """The loss of A, with the `pull` that is inside the clip, and how far the policy has moved."""
+        advantage = given(batch, "advantage").detach()
+        logp, lw = (self._lift(values, batch) for values in gaps[:2])
+        ratio = F.importance.ratio(lw)
         weight = ratio.detach()
-        lifted = advantage + pull / weight if self.inside else advantage  # A', or A
-        pushed = weight * advantage + pull if self.inside else weight * advantage
+        lifted, pushed = advantage + pull / weight, weight * advantage + pull  # A', and what multiplies grad log pi
         sign = advantage if self.clip == "dual" else pushed
         loss, clipped = self._clipped(lifted, pushed, ratio, logp, sign)
-        if not self.inside:
-            loss = loss + (beta * value(lw, lu) if self.form == "differentiable" else -pull * logp)
-        metrics = movement(now.logp - old, ratio, clipped) | {"objective/kl_force": pull.abs()}
-        if self.refers:
-            metrics["policy/kl_ref"] = F.divergence.k3(now.logp - reference)
-        return terms(batch, loss, metrics)
+        return loss, movement(gaps[1], ratio, clipped)
 
     def _clipped(
         self, lifted: PerToken, pushed: PerToken, ratio: PerToken, logp: PerToken, sign: PerToken

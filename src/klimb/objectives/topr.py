@@ -63,13 +63,13 @@ class TOPR(Penalised):
         advantage = given(batch, "advantage")
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def lift(values: PerToken) -> PerToken:
+        def lift(values: PerToken, batch: Batch) -> PerToken:
             if self.level == "token":
                 return values
             return F.importance.product(values, batch.learn, batch.row, batch.rows)
 
-        ratio = F.importance.ratio(lift(log_ratio))
+        ratio = F.importance.ratio(lift(log_ratio, batch))
         held = F.clip.tapered(ratio, advantage, self.good, self.bad)
-        loss = -held * advantage * lift(now.logp)
+        loss = -held * advantage * lift(now.logp, batch)
         idle = (held == 0) & (advantage != 0)  # a weight of another size is no lost gradient
         return self.finish(now, batch, loss, movement(log_ratio, ratio, idle), lift)

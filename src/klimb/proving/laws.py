@@ -144,6 +144,26 @@ def _first_is_now(objective: Objective) -> bool:
     return True
 
 
+def _kl_of_all(objective: Objective) -> bool:
+    """With some tokens left out by a selector, and the KL's own weights those of the whole."""
+    if objective.kl_place != "loss":
+        return True
+    calm = without_divergence(objective)
+    for whole, logp in _drawn(objective):
+        kept = whole.replace(learn=whole.learn & (torch.arange(len(logp)) % 3 == 0), able=whole.learn)
+        kept = kept.replace(weight=objective.weighting(kept).to(torch.float64), kl_weight=whole.weight)
+        pulls = []
+        for batch in (kept, whole):
+            (loss, slope), (rest, others) = update(objective, batch, logp), update(calm, batch, logp)
+            pulls.append(torch.cat([slope - others, torch.tensor([loss["loss"] - rest["loss"]])]))
+        asleep = ~objective.live(kept)[whole.row]
+        still = not bool((update(objective, kept, logp)[1][asleep] != 0).any())
+        parts = add_up(objective, kept, logp, torch.arange(whole.rows) % 3)
+        if not (still and parts and torch.allclose(pulls[0], pulls[1], rtol=1e-9, atol=1e-13)):
+            return False
+    return True
+
+
 def _round_trip(objective: Objective) -> bool:
     known: Any = AnyObjective if type(objective) in MAKEUPS else type(objective)
     text = objective.model_dump_json()
@@ -167,6 +187,7 @@ LAWS: Mapping[str, Callable[[Objective], bool]] = {
     "zero advantage and zero KL give zero gradient": _calm,
     "on the first pass the unnormalised KLs to the sampler, and Jeffreys', have exactly zero gradient": _first_step,
     "on the first pass old is now": _first_is_now,
+    "a KL that a selector leaves on all tokens is, in value and gradient, that of all tokens": _kl_of_all,
     "settings survive a JSON round trip": _round_trip,
     "metrics stand in the glossary and carry no gradient": _metrics,
 }

@@ -64,7 +64,8 @@ def update(objective: Objective, batch: Batch, logp: PerToken) -> tuple[dict[str
     """Loss and metrics, and the gradient with respect to each token's log-prob."""
     terms = objective.loss(outputs(logp, batch.value), batch)
     (gradient,) = torch.autograd.grad(terms.loss, logp)
-    return {"loss": float(terms.loss.detach()), **{k: float(v) for k, v in terms.metrics.items()}}, gradient
+    sums = {"loss": terms.loss.detach(), **terms.metrics, **terms.kl}
+    return {name: float(value) for name, value in sums.items()}, gradient
 
 
 def reordered(whole: Batch, seed: int) -> tuple[Batch, Tensor]:

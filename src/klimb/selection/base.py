@@ -40,6 +40,11 @@ class Selector(Settings):
     """Over which tokens the objective's weights are made: those that are kept (2506.01939 v2 and its code), or all that
     could learn (its v1, TRL): then each kept token weighs `share` times as much as under `kept`."""
 
+    kl: Literal["all", "kept"] = "all"
+    """On which tokens a KL that is a term of the loss acts: on all that could learn, with the weights that they have
+    without a selector (the authors' code, TRL), so that it stays the KL that the objective states; or on those that are
+    kept, as all else. A KL in the reward is of whole answers either way."""
+
     @property
     def narrows(self) -> bool:
         """Whether this can leave out a token at all."""
@@ -65,6 +70,14 @@ class Selector(Settings):
     def threshold(self, entropy: PerToken, keep: TokenMask) -> float | None:
         """The entropy at which the kept tokens of a step end; None where there is no such thing."""
         return None
+
+    def conflicts(self, kl_place: str) -> list[KlimbError]:
+        """What does not go together with where an objective has its KL."""
+        if kl_place != "clip" or self.kl == "kept" or not self.narrows:
+            return []
+        asked = "leave the KL on all tokens (selector.kl=all)"
+        found = "a KL inside the objective's clip, where it is one with the term of a kept token"
+        return [KlimbError(asked, found, "selector.kl=kept, or objective.kl=outside")]
 
 
 class Share(Selector):

@@ -15,14 +15,20 @@ from torch import Tensor
 from klimb.batch import Batch
 from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
+from klimb.shapes import PerToken
+from klimb.training.weighing import narrowed
 
 
 def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
     """As `klimb.training.weighing.weigh`, with weights made over the rows of every rank.
 
-    Each rank sends which of its tokens learn and to which row they belong: what weights are made of.
+    Every rank must call this, also with an empty batch.
     """
-    batch = batch.replace(learn=selector.keep(batch))
+    return narrowed(batch, selector.keep(batch), objective, selector, lambda one: _weights(one, objective))
+
+
+def _weights(batch: Batch, objective: Objective) -> PerToken:
+    """Each rank sends which of its tokens learn and to which row they belong: what weights are made of."""
     sizes = _gathered(torch.tensor([batch.learn.numel(), batch.rows]))
     tokens, rows = (torch.stack(sizes)[:, place] for place in (0, 1))
     rank, mine = dist.get_rank(), torch.stack([batch.row, batch.learn.to(torch.int64)])
@@ -41,7 +47,7 @@ def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
         reward=torch.zeros(total),
     )
     before = int(tokens[:rank].sum())
-    return batch.replace(weight=objective.weighting(whole)[before : before + batch.learn.numel()])
+    return objective.weighting(whole)[before : before + batch.learn.numel()]
 
 
 def add_gradients(parameters: Iterable[Tensor]) -> None:

@@ -67,7 +67,7 @@ def clipped_of_all(tally: Tally, objective: Objective, now: Outputs, batch: Batc
     """Adds the clip's share over all tokens that could learn, also those that were dropped, of the rows that ran."""
     if batch.whole is None:
         return
-    every = batch.replace(learn=batch.whole != 0, weight=batch.whole)
+    every = batch.replace(learn=batch.able, weight=batch.whole)
     with torch.no_grad():
         terms = objective.loss(replace(now, logp=now.logp.detach()), every)
     if (clipped := terms.metrics.get("policy/clip_share")) is not None:

@@ -151,7 +151,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             believing.pull(pending, learner.objective, now, fair)
             _check("loss", terms.loss)
             terms.loss.backward()
-            pending.add(terms, float(batch_weight(fair).sum()))
+            pending.add(terms, float(batch_weight(fair).sum()), _total(fair.kl_weight))
             clipped_of_all(pending, learner.objective, now, fair)
         norm = learner.optimizer.norm()
     if not torch.isfinite(torch.tensor(norm)):
@@ -165,6 +165,10 @@ def batch_weight(batch: Batch) -> PerToken:
     """The weights, which are there once `weigh` has run."""
     assert batch.weight is not None
     return batch.weight
+
+
+def _total(weight: PerToken | None) -> float:
+    return 0.0 if weight is None else float(weight.sum())
 
 
 def _observe(tally: Tally, batch: Batch, now: Outputs, learner: Learner) -> None:

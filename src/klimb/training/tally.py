@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,9 @@ class Tally:
 
     sums: dict[str, float] = field(default_factory=dict)
     weight: float = 0.0
+    kl: dict[str, float] = field(default_factory=dict)
+    """The sums of a KL with weights of its own, and `kl_weight`, what these add up to."""
+    kl_weight: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -25,11 +29,12 @@ class Tally:
     facts: dict[str, float] = field(default_factory=dict)
     """What is known of the whole batch, or carried from step to step, and so does not add up."""
 
-    def add(self, terms: Terms, weight: float) -> None:
-        """Adds one part's weighted sums."""
-        for name, value in {**terms.metrics, "loss": terms.loss.detach()}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+    def add(self, terms: Terms, weight: float, kl_weight: float = 0.0) -> None:
+        """Adds one part's weighted sums, and what their weights add up to."""
+        _plus(self.sums, {**terms.metrics, "loss": terms.loss.detach()})
+        _plus(self.kl, terms.kl)
         self.weight += weight
+        self.kl_weight += kl_weight
 
     def count(self, name: str, value: float) -> None:
         """Adds to a plain count."""
@@ -45,13 +50,12 @@ class Tally:
 
     def mean(self, name: str) -> float | None:
         """The mean of a weighted sum; None where it was not made."""
-        return self.sums[name] / self.weight if name in self.sums and self.weight > 0 else None
+        return self._means().get(name)
 
     def metrics(self) -> dict[str, float]:
         """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
         loss = self.sums.pop("loss", 0.0)
-        out = {name: value / self.weight for name, value in self.sums.items()} if self.weight > 0 else {}
-        out |= self.facts
+        out = self._means() | self.facts
         out["optim/skipped"] = float(len(self.skipped))
         if self.norms:
             out["loss"] = loss / len(self.norms)
@@ -66,6 +70,11 @@ class Tally:
         if self.norms:
             out["optim/grad_norm"] = sum(self.norms) / len(self.norms)
         return out
+
+    def _means(self) -> dict[str, float]:
+        """Each weighted sum over what its weights add up to."""
+        pairs = ((self.sums, self.weight), (self.kl, self.kl_weight))
+        return {name: value / weight for sums, weight in pairs if weight > 0 for name, value in sums.items()}
 
     def _selection(self) -> dict[str, float]:
         """What a selector kept; nothing where none was at work or no token could learn."""
@@ -85,12 +94,18 @@ class Tally:
 
     def merge(self, part: Tally) -> None:
         """Takes over the sums of an optimizer step once its gradient is known to be finite."""
-        for name, value in part.sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        _plus(self.sums, part.sums)
+        _plus(self.kl, part.kl)
         self.weight += part.weight
+        self.kl_weight += part.kl_weight
         largest = {m: max(self.counts.get(m, 0.0), part.counts.pop(m, 0.0)) for m in ("gap_max", "age_max")}
         for name, value in part.counts.items():
             self.count(name, value)
         self.counts |= largest
         for name, parts in part.values.items():
             self.values.setdefault(name, []).extend(parts)
+
+
+def _plus(sums: dict[str, float], more: Mapping[str, Tensor | float]) -> None:
+    for name, value in more.items():
+        sums[name] = sums.get(name, 0.0) + float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
 from klimb.seeds import permutation, seed_of
 from klimb.selection.base import Selector
+from klimb.shapes import PerToken, TokenMask
 from klimb.training.base import Correction, NoCorrection, Truncate
 from klimb.training.selecting import parts_of
 
@@ -48,18 +49,28 @@ def cuts(batch: Batch, passes: Passes, seed: int) -> Iterator[Tensor]:
 def weigh(batch: Batch, objective: Objective, selector: Selector, tokens: int = 1 << 30) -> Batch:
     """The tokens that learn and their weights, over the whole optimizer step; it runs in parts of `tokens` tokens."""
     keep = selector.keep(batch, parts_of(batch, tokens) if selector.by_parts else None)
-    narrowed = batch.replace(learn=keep)
+    return narrowed(batch, keep, objective, selector, objective.weighting)
+
+
+def narrowed(
+    batch: Batch, keep: TokenMask, objective: Objective, selector: Selector, weighting: Callable[[Batch], PerToken]
+) -> Batch:
+    """The batch of which the kept tokens learn, with the weights that `weighting` makes of the whole step."""
+    part = batch.replace(learn=keep)
     if not selector.narrows:
-        return narrowed.replace(weight=objective.weighting(narrowed))
-    whole = objective.weighting(batch)
+        return part.replace(weight=weighting(part))
+    whole = weighting(batch)
+    free = selector.kl == "all" and objective.kl_place == "loss"
+    part = part.replace(able=batch.learn, whole=whole, kl_weight=whole if free else None)
     if selector.normaliser == "all":
-        return narrowed.replace(weight=torch.where(keep, whole, torch.zeros_like(whole)), whole=whole)
-    return narrowed.replace(weight=objective.weighting(narrowed), whole=whole)
+        return part.replace(weight=torch.where(keep, whole, torch.zeros_like(whole)))
+    return part.replace(weight=weighting(part))
 
 
 def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bool) -> Batch:
     """Weights times the importance of the trainer's old policy over the sampler's, as the settings say.
 
+    A KL in the loss is a mean over what the sampler drew like all else, so its weights are among them.
     Raises GenerationError where that is asked for and the generator gave no log-probs of the same distribution.
     """
     if isinstance(correction, NoCorrection) or batch.weight is None:
@@ -73,11 +84,11 @@ def corrected(batch: Batch, now: Outputs, correction: Correction, comparable: bo
     ratio = batch.old_or(now.logp) - batch.sampler
     if correction.level != "token":
         lift = F.importance.product if correction.level == "sequence" else F.importance.geometric
-        able = batch.learn if batch.whole is None else batch.whole != 0  # the whole answer, whatever a selector dropped
+        able = batch.learn if batch.able is None else batch.able  # the whole answer, whatever a selector dropped
         ratio = lift(ratio, able, batch.row, batch.rows)
     if isinstance(correction, Truncate):
         factor = F.importance.truncated(ratio, correction.cap)
     else:
         factor = F.importance.masked(ratio, correction.low, correction.high)
-    whole = None if batch.whole is None else batch.whole * factor
-    return batch.replace(weight=batch.weight * factor, whole=whole)
+    weights = {name: getattr(batch, name) for name in ("weight", "whole", "kl_weight")}
+    return batch.replace(**{name: weight * factor for name, weight in weights.items() if weight is not None})
