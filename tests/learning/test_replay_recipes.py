@@ -103,7 +103,7 @@ def test_a_dry_run_tells_replayed_answers_from_sampled_ones(root: Path, log: Pat
         return "\n".join(arithmetic(recipe))
 
     alone = said()
-    assert "4,800 of 4,800 groups of the run are replayed, 0 sampled" in alone
+    assert "2,400 of 2,400 groups of the run are replayed, 0 sampled" in alone
     assert "640 of 640 groups fit, with 10,240 answers" in alone
     assert "0 completions, at most 0 tokens sampled" in alone
     half = said("source={type: hybrid, prompts: 8, completions: 4, share: 0.5}", "training.steps=10")
