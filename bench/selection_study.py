@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run")
     parser.add_argument("--table", action="store_true", help="train nothing")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     study = yaml.safe_load(args.study.read_text("utf-8"))
     out: Path = args.out or ROOT / "runs" / args.study.stem
     out.mkdir(parents=True, exist_ok=True)

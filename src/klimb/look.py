@@ -51,11 +51,15 @@ class Models:
             self.sound[folder] = checkpoint.fault(folder, READ) is None
         return self.sound[folder]
 
-    def load(self, settings: PolicySettings, seed: int = 0) -> Policy | None:
-        """The policy that the settings name."""
+    def load(self, settings: PolicySettings, seed: int = 0, *, exact: bool = False) -> Policy | None:
+        """The policy that the settings name, in the arithmetic that scores quickest, or, if `exact`, in their own."""
+        from klimb.policy import hardware
         from klimb.policy.loading import load
 
-        key = f"{settings.name} {seed if settings.name == 'tiny' else ''}"
+        key = self._key(settings, seed)
+        if settings.precision == "auto" and hardware.scores_in_float32(hardware.device_of(settings.device)):
+            key += " exact" if exact else ""
+            settings = settings if exact else settings.model_copy(update={"precision": "float32"})
         if key not in self.known:
             try:
                 self.known[key] = load(settings, seed)
@@ -65,7 +69,11 @@ class Models:
 
     def why(self, settings: PolicySettings, seed: int = 0) -> str:
         """Why that policy is None."""
-        return self.faults.get(f"{settings.name} {seed if settings.name == 'tiny' else ''}", "")
+        return self.faults.get(self._key(settings, seed), "")
+
+    @staticmethod
+    def _key(settings: PolicySettings, seed: int) -> str:
+        return f"{settings.name} {seed if settings.name == 'tiny' else ''}"
 
 
 def run_views(
@@ -137,7 +145,13 @@ class _Run:
         tokenizer = one.tokenizer if one is not None else None
         if tokenizer is None:
             missing.append("the tokens as texts (no tokenizer could be loaded): their numbers are shown")
-        traced = Step(self.rundir, self.recipe, step, lambda: self._before(step, models, initial), lambda: initial)
+        traced = Step(
+            self.rundir,
+            self.recipe,
+            step,
+            before=lambda: self._before(step, models, initial),
+            initial=lambda: self._exact(models, initial),
+        )
         scorers = Scorers(policy, label, initial, traced.learning, Words(tokenizer), drew)
         view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
         return replace(view, overlaps=self._overlaps(step, view, initial if course else None))
@@ -167,16 +181,22 @@ class _Run:
     def _before(self, step: int, models: Models, initial: Policy | None) -> Policy | None:
         """The policy that drew a step; None where no checkpoint holds it."""
         if step == 1:
-            return initial
+            return self._exact(models, initial)
         folder = self.rundir.checkpoint(step - 1)
         averaged = self.recipe.optimizer.type == "schedule_free"  # whose checkpoints hold another point
-        return models.load(self._at(folder)) if not averaged and models.good(folder) else None
+        return models.load(self._at(folder), exact=True) if not averaged and models.good(folder) else None
+
+    def _exact(self, models: Models, initial: Policy | None) -> Policy | None:
+        """The initial policy in the run's own arithmetic, if it is there."""
+        return None if initial is None else models.load(self.recipe.model, self.recipe.seed, exact=True)
 
     def _at(self, folder: Path) -> PolicySettings:
         return self.recipe.model.at(folder / "model")
 
     def _initial(self, models: Models, missing: list[str]) -> Policy | None:
         """The model that the run began from, if it is still there and still the same."""
+        import torch
+
         from klimb.training import checkpoint, state
 
         settings, seed = self.recipe.model, self.recipe.seed
@@ -186,7 +206,8 @@ class _Run:
             return None
         saved = next(filter(models.good, reversed(checkpoint.steps(self.rundir.checkpoints))), None)
         began = state.read_progress(saved).initial if saved else ""
-        if began and began != policy.version():
+        kinds = (None, torch.bfloat16)  # loaded in float32, the weights may still be those of a run in bfloat16
+        if began and not any(began == policy.version(kind) for kind in kinds):
             missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
             return None
         return policy

@@ -14,7 +14,7 @@ from klimb.batch import Batch
 from klimb.cli import main
 from klimb.errors import RunError
 from klimb.functional import divergence, entropy
-from klimb.lens.measure import measure
+from klimb.lens.measure import likeliest, measure
 from klimb.lens.page import render
 from klimb.look import file_view, run_views
 from klimb.policy.base import PolicySettings, TinySizes
@@ -60,6 +60,29 @@ def test_measured_values_are_those_of_the_models_own_logits(run: Path, path: str
         assert found.probability[here] == pytest.approx(best.numpy(), abs=1e-4)
         assert (found.likeliest[here] == ids.numpy()).mean() > 0.9  # near ties may change places
     assert place == found.logp.size
+
+
+@pytest.mark.parametrize("size", [100, 256, 640, 3200])
+def test_the_likeliest_are_those_of_a_full_ranking(size: int) -> None:
+    values = torch.rand(8, size, generator=torch.Generator().manual_seed(size))
+    values[0, :5] = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0])  # all in one block
+    best, ids = likeliest(values, 5)
+    ranked = values.topk(5)
+    assert torch.equal(best, ranked.values) and torch.equal(ids, ranked.indices)
+
+
+def test_what_a_lens_does_not_read_of_a_checkpoint_may_be_broken_and_what_it_reads_may_not(
+    run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunDir(tmp_path / "run").checkpoint(9)
+    for file, label in (("optimizer.safetensors", "step 9"), ("model/model.safetensors", "step 8")):
+        (folder / file).chmod(0o600)
+        content = bytearray((folder / file).read_bytes())
+        content[-1] ^= 1
+        (folder / file).write_bytes(content)
+        (view,) = run_views(tmp_path / "run", 9)
+        assert view.policy == f"the policy after {label}", file
 
 
 def test_a_step_has_every_value_and_the_ratio_is_new_over_recorded(run: Path) -> None:

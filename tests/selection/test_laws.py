@@ -65,9 +65,9 @@ def test_the_order_of_rows_changes_nothing(selector: Selector, seed: int) -> Non
 def test_the_cut_into_micro_batches_changes_nothing(selector: Selector) -> None:
     whole = DAPO().advantage(some(8))
     keep = selector.keep(whole)
-    for tokens in (1, 12, 40):
+    for tokens in (1, 12, 30):
         chosen = weigh(whole, DAPO(), selector, tokens)
-        assert len(list(chosen.split(tokens))) > 2
+        assert len(list(chosen.split(tokens))) > 1
         assert torch.equal(torch.cat([part.learn for part in chosen.split(tokens)]), keep)
 
 

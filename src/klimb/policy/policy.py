@@ -147,12 +147,13 @@ class Policy:
         """The text of some tokens, special ones left out."""
         return chat.decode(tokens, self.tokenizer)
 
-    def version(self) -> str:
-        """A hash of the weights as they are computed with: equal weights, equal version."""
+    def version(self, dtype: torch.dtype | None = None) -> str:
+        """A hash of the weights as they are computed with, or would be in `dtype`: equal weights, equal version."""
         digest = hashlib.sha256()
         for name, weight in self.model.named_parameters():
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
+            digest.update(held.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def template(self) -> str:
