@@ -28,6 +28,7 @@ from klimb.sources.buffer import Replays
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
 from klimb.tracking.alerts import AnyAlert
+from klimb.tracking.watching import unwatched
 from klimb.training.base import AdamW, AnyOptimizer, Checkpoints, NoCorrection, Training
 
 
@@ -190,6 +191,7 @@ class Recipe(Settings):
             )
         weights = {reward.name or reward.type: reward.weight for reward in self.rewards}
         samples = self.source.scores and self.source.sampled(1) != 0
+        yield from unwatched(self.alerts, weights)
         yield from misfits(self.combining, weights, self.source.type, samples=samples)
         if self.rewards and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(

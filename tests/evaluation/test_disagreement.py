@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from klimb.correlation import ranks, spearman
 from klimb.errors import RewardError
-from klimb.evaluation.disagreement import compare, ranks, spearman
+from klimb.evaluation.disagreement import compare
 from klimb.evaluation.intervals import clustered
 from klimb.evaluation.opinions import Opinion, Pair, opinions
 from klimb.rewards.base import Reward

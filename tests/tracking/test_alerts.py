@@ -34,6 +34,12 @@ def exams(*pairs: tuple[float, float | None]) -> list[dict[str, Any]]:
     return made
 
 
+def judged(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
+    """Lines with a reward and the score of a held-out source."""
+    return [{"step": step, "reward/mean": one, "reward/judge": other} for step, (one, other) in enumerate(pairs)]
+
+
+HACKED = {"type": "hacked", "source": "judge", "window": 2, "drop": 0.1}
 CALM_KL = (0.001, 0.002, 0.001, 0.002)
 TRIPS = [
     ({"type": "metric", "metric": "loss", "above": 2.0}, lines("loss", 1.0, 2.5), "loss is 2.5, above 2"),
@@ -57,6 +63,12 @@ TRIPS = [
     ({"type": "overoptimised"}, exams((0.1, None), (0.2, 0.5), (0.4, None)), None),
     ({"type": "overoptimised"}, exams((0.1, None), (0.5, 0.1)), "0.1 to 0.3"),
     ({"type": "overoptimised"}, exams(), None),
+    (HACKED, judged((0.1, 0.5), (0.2, 0.7), (0.3, 0.2), (0.4, 0.4)), "was 0.6 at step 1, while the reward rose"),
+    (HACKED, judged((0.1, 0.5), (0.2, 0.7), (0.1, 0.2), (0.1, 0.4)), None),
+    (HACKED, judged((0.1, 0.5), (0.2, 0.7), (0.3, 0.5), (0.4, 0.65)), None),
+    (HACKED, judged((0.1, 0.5), (0.2, 0.7), (0.3, 0.2)), None),
+    (HACKED | {"steps": 2}, judged((0.1, 0.5), (0.2, 0.7), (0.3, 0.2), (0.4, 0.4)), None),
+    (HACKED | {"steps": 2}, judged((0.1, 0.6), (0.2, 0.6), (0.3, 0.4), (0.4, 0.4), (0.5, 0.2)), "for 2 steps"),
 ]
 
 

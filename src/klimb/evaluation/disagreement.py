@@ -8,12 +8,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from klimb.correlation import Numbers, spearman
 from klimb.evaluation.intervals import clustered
 from klimb.evaluation.opinions import Opinion
-
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +89,6 @@ def compare(opinions: Sequence[Opinion], prompts: Sequence[str]) -> Disagreement
         majority=_mean((np.sign(votes.sum(0)) + 1) / 2),
         oracle=_mean((votes > 0).any(0)),
     )
-
-
-def ranks(values: Numbers) -> Numbers:
-    """The rank of each of (n,) values from 0, equal ones sharing the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    shared: Numbers = (np.cumsum(count) - (count + 1) / 2)[place]
-    return shared
-
-
-def spearman(first: Numbers, second: Numbers) -> float | None:
-    """The correlation of the ranks of (n,) values; None where either does not vary."""
-    a, b = (ranks(one) - (len(one) - 1) / 2 for one in (first, second))
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else None
 
 
 def _row(one: Opinion, prompts: Sequence[str]) -> Row:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from klimb.config import Settings
 from klimb.errors import KlimbError
+from klimb.tracking.hacking import course
 from klimb.tracking.metrics import GLOSSARY, find
 
 History = Sequence[Mapping[str, Any]]
@@ -160,6 +161,30 @@ class Overoptimised(Alert):
         )
 
 
+class Hacked(Alert):
+    """A held-out source's score has fallen since its best while the reward rose: the reward is being gamed."""
+
+    type: Literal["hacked"] = "hacked"
+    source: str
+    """The name of a source that is not trained on (weight 0)."""
+    drop: Annotated[float, Field(ge=0.0)] = 0.05
+    """How far under its best its score must be, as means over the window."""
+    window: Annotated[int, Field(ge=1)] = 10
+    """Over how many steps the means are."""
+
+    def trips(self, history: History) -> str:
+        name = f"reward/{self.source}"
+        rows = [line for line in history if line.get(name) is not None and line.get("reward/mean") is not None]
+        found = [course(rows[: len(rows) - back], name, "reward/mean", self.window) for back in range(self.steps)]
+        seen = found[0]
+        if seen is None or not all(one and one.gamed and one.now < one.best - self.drop for one in found):
+            return ""
+        return (
+            f"{name} is {seen.now:.3g} and was {seen.best:.3g} at step {seen.step}, "
+            f"while the reward rose from {seen.reward_then:.3g} to {seen.reward_now:.3g}{_during(self.steps)}"
+        )
+
+
 class Unbelievable(Alert):
     """What is learned from counts for too little under the policy as it is: its gradient is that of a few answers."""
 
@@ -182,7 +207,7 @@ class Unbelievable(Alert):
 
 
 AnyAlert = Annotated[
-    MetricAlert | EntropyCollapse | KLSpike | Degenerate | Truncation | Overoptimised | Unbelievable,
+    MetricAlert | EntropyCollapse | KLSpike | Degenerate | Truncation | Overoptimised | Hacked | Unbelievable,
     Field(discriminator="type"),
 ]
 

@@ -52,6 +52,10 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("bandit/gain", "none", "mean gain that the bandit over the sources learned from, 0 to 1", "up"),
     Metric("bandit/width", "none", "mean width of the guess at the chosen arm's gain; falls as it is tried"),
     Metric("bandit/saturated", "share", "gains in the window at exactly 0 or 1; near 1 the bandit is blind", "down"),
+    # signs that a reward is gamed
+    Metric("hacking/by_length", "correlation", "rank correlation of reward and length between answers to one prompt"),
+    Metric("hacking/with_<source>", "correlation", "the same of the reward and a source's score", "up"),
+    Metric("hacking/disagreement", "none", "1 less the mean of that between each two sources; 0 = they say the same"),
     # policy
     Metric(
         "policy/entropy", "nats/token", "mean entropy of the policy at its sampled tokens; near 0 = no exploration left"

@@ -12,9 +12,10 @@ from klimb.rundir import RunDir
 from klimb.tracking.charts import Curve, curve, draw
 from klimb.tracking.console import event_line
 from klimb.tracking.metrics import find
+from klimb.tracking.proxies import proxy
 from klimb.tracking.stages import span
 from klimb.tracking.story import Story, tell, time_by_stage
-from klimb.tracking.verdict import sides, table, verdict
+from klimb.tracking.verdict import gamed, sides, table, verdict
 from klimb.tracking.visible import visible
 
 SHOWN_EVENTS = 100
@@ -30,6 +31,13 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
     ("time", "Time of a step", ("time/step",), False),
 )
 """Key, title, metrics, whether in percent."""
+EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
+    ("sources", "Scores of the sources", ("reward/",), False),
+    ("gaming", "What the reward goes with", ("hacking/",), False),
+    ("arms", "Which source gave the reward", ("bandit/share_",), True),
+    ("bandit", "The bandit over the sources", ("bandit/gain", "bandit/width", "bandit/saturated"), False),
+)
+"""Charts of all metrics whose names begin so, of runs with several sources; not missed where there are none."""
 INTERVALS = {"eval/accuracy": ("eval/low", "eval/high"), "eval/format": ("eval/format_low", "eval/format_high")}
 
 
@@ -47,6 +55,7 @@ def render(story: Story) -> str:
     template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
+    filters |= {"ends": _course, "gamed": gamed}
     engine.filters |= filters
     charts, absent = _charts(story)
     return (
@@ -72,14 +81,20 @@ def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
         if not curves:
             absent.append(f"{title.lower()}: no {names[0]} in metrics.jsonl")
             continue
-        metric = find(curves[0].name)
-        unit = metric.unit if metric else ""
-        meaning = metric.meaning if metric else ""
-        svg = draw(key, title, curves, percent=percent)
-        charts.append(
-            {"title": title, "unit": unit, "meaning": meaning, "svg": svg, "ends": [_ends(c) for c in curves]}
-        )
+        charts.append(_chart(key, title, curves, percent))
+    for key, title, starts, percent in EXTRA if len(story.sources.rows) > 1 else ():
+        named = [name for name in dict.fromkeys(n for line in story.metrics for n in line) if name.startswith(starts)]
+        if curves := _curves(story.metrics, [name for name in named if name != "reward/std"]):
+            charts.append(_chart(key, title, curves, percent))
+    charts += [chart for row in story.sources.rows if (chart := proxy(story.metrics, row)) is not None]
     return charts, absent
+
+
+def _chart(key: str, title: str, curves: Sequence[Curve], percent: bool) -> dict[str, Any]:
+    metric = find(curves[0].name)
+    unit, meaning = (metric.unit, metric.meaning) if metric else ("", "")
+    svg = draw(key, title, curves, percent=percent)
+    return {"title": title, "unit": unit, "meaning": meaning, "svg": svg, "ends": [_ends(c) for c in curves]}
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Curve]:
@@ -91,6 +106,10 @@ def _curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
 
 def _ends(line: Curve) -> str:
     return f"{line.name}: {line.values[0]:.4g} at step {line.steps[0]}, {line.values[-1]:.4g} at step {line.steps[-1]}"
+
+
+def _course(ends: tuple[float, float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.3g} \N{RIGHTWARDS ARROW} {ends[1]:.3g}"
 
 
 def _together(text: str) -> str:

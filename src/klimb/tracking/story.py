@@ -15,6 +15,7 @@ from klimb.errors import KlimbError
 from klimb.records import flatten
 from klimb.redact import redact
 from klimb.rundir import RunDir
+from klimb.tracking.sources import Sources, correlate, sources
 from klimb.tracking.stages import ORDER, stages
 from klimb.types import Group
 
@@ -60,6 +61,7 @@ class Story:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    sources: Sources = field(default_factory=Sources)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -106,6 +108,9 @@ def tell(run: RunDir) -> Story:
     ]
     story.events = _read(story, "events", run.read_events, [])
     story.samples = _samples(story, run)
+    story.sources = sources(story.settings, story.metrics, story.events)
+    if len(story.sources.rows) > 1:
+        _read(story, "correlations of the sources", partial(correlate, story.sources, run), None)
     for what, there in (("environment", story.environment), ("metrics", story.metrics), ("memory", story.peak_gb)):
         if not there and not any(line.startswith(what) for line in story.missing):
             story.missing.append(f"{what}: nothing was written down")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from klimb.tracking.sources import Told
 from klimb.tracking.story import Story
 
 Record = Mapping[str, Any]
@@ -40,6 +41,21 @@ def table(story: Story) -> list[Row]:
         Row("could not be scored (in neither)", _number(first, "eval/failed"), _number(last, "eval/failed")),
     ]
     return [row for row in rows if (row.before, row.after) != ("-", "-")]
+
+
+def gamed(row: Told) -> str:
+    """One sentence on how a source that is not trained on went beside the reward; empty where that is not known."""
+    seen = row.course
+    if seen is None:
+        return ""
+    rewards = f"the reward went from {seen.reward_then:.3g} to {seen.reward_now:.3g}"
+    if seen.now >= seen.best:
+        return f"{row.name}, which is not trained on, is at its best at the end: {seen.now:.3g}."
+    since = f"{row.name}, which is not trained on, was best at step {seen.step} ({seen.best:.3g}) and is {seen.now:.3g}"
+    if not seen.gamed:
+        return f"{since}; since then {rewards}, so it does not rise at the other's cost."
+    chance = "The reward is being gamed" if seen.sure else "That may be chance"
+    return f"{since}, while {rewards}. {chance}."
 
 
 def sides(record: Record) -> dict[str, str]:

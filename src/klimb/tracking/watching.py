@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from klimb.tracking.alerts import Alert
+from klimb.errors import KlimbError
+from klimb.tracking.alerts import Alert, Hacked
 
 
 class Watcher:
@@ -43,6 +44,16 @@ class Watcher:
                 self._tell("alert", rule=rule.label, step=step, what=what, stop=rule.stop, settings=_settings(rule))
                 self.halt = self.halt or (what if rule.stop else "")
             self._ringing[place] = bool(what)
+
+
+def unwatched(rules: Sequence[Alert], weights: Mapping[str, float]) -> Iterator[KlimbError]:
+    """A fault for each rule on a held-out source that is none. `weights`: those of the reward sources by name."""
+    held_out = [name for name, weight in weights.items() if weight == 0]
+    for rule in rules:
+        if isinstance(rule, Hacked) and rule.source not in held_out:
+            found = f"its weight is {weights[rule.source]:g}" if rule.source in weights else "no reward has that name"
+            cure = f"one of weight 0: {', '.join(held_out) or 'there is none, add one to rewards'}"
+            yield KlimbError(f"an alert on the held-out source {rule.source!r}", found, cure)
 
 
 def _settings(rule: Alert) -> str:

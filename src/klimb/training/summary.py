@@ -9,6 +9,7 @@ from statistics import fmean, pstdev
 import numpy as np
 
 from klimb.sources.base import tokens_of
+from klimb.tracking.hacking import hacking
 from klimb.training.diversity import diversity
 from klimb.types import Finish, Group, Outcome
 
@@ -53,7 +54,7 @@ def _drawn(groups: Sequence[Group], discarded: Sequence[Group]) -> dict[str, flo
         out["policy/entropy"] = fmean(entropies)
         quantiles = np.quantile(entropies, (0.1, 0.5, 0.9)).tolist()
         out |= dict(zip(("policy/entropy_p10", "policy/entropy_p50", "policy/entropy_p90"), quantiles, strict=True))
-    return out | diversity(groups) | _sources(groups)
+    return out | diversity(groups) | _sources(groups) | (hacking(groups) if rewards else {})
 
 
 def _sources(groups: Sequence[Group]) -> dict[str, float]:
