@@ -51,15 +51,11 @@ class Models:
             self.sound[folder] = checkpoint.fault(folder, READ) is None
         return self.sound[folder]
 
-    def load(self, settings: PolicySettings, seed: int = 0, *, exact: bool = False) -> Policy | None:
-        """The policy that the settings name, in the arithmetic that scores quickest, or, if `exact`, in their own."""
-        from klimb.policy import hardware
+    def load(self, settings: PolicySettings, seed: int = 0) -> Policy | None:
+        """The policy that the settings name."""
         from klimb.policy.loading import load
 
         key = self._key(settings, seed)
-        if settings.precision == "auto" and hardware.scores_in_float32(hardware.device_of(settings.device)):
-            key += " exact" if exact else ""
-            settings = settings if exact else settings.model_copy(update={"precision": "float32"})
         if key not in self.known:
             try:
                 self.known[key] = load(settings, seed)
@@ -150,7 +146,7 @@ class _Run:
             self.recipe,
             step,
             before=lambda: self._before(step, models, initial),
-            initial=lambda: self._exact(models, initial),
+            initial=lambda: initial,
         )
         scorers = Scorers(policy, label, initial, traced.learning, Words(tokenizer), drew)
         view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
@@ -181,14 +177,10 @@ class _Run:
     def _before(self, step: int, models: Models, initial: Policy | None) -> Policy | None:
         """The policy that drew a step; None where no checkpoint holds it."""
         if step == 1:
-            return self._exact(models, initial)
+            return initial
         folder = self.rundir.checkpoint(step - 1)
         averaged = self.recipe.optimizer.type == "schedule_free"  # whose checkpoints hold another point
-        return models.load(self._at(folder), exact=True) if not averaged and models.good(folder) else None
-
-    def _exact(self, models: Models, initial: Policy | None) -> Policy | None:
-        """The initial policy in the run's own arithmetic, if it is there."""
-        return None if initial is None else models.load(self.recipe.model, self.recipe.seed, exact=True)
+        return models.load(self._at(folder)) if not averaged and models.good(folder) else None
 
     def _at(self, folder: Path) -> PolicySettings:
         return self.recipe.model.at(folder / "model")
@@ -206,7 +198,7 @@ class _Run:
             return None
         saved = next(filter(models.good, reversed(checkpoint.steps(self.rundir.checkpoints))), None)
         began = state.read_progress(saved).initial if saved else ""
-        kinds = (None, torch.bfloat16)  # loaded in float32, the weights may still be those of a run in bfloat16
+        kinds = (None, torch.bfloat16)  # in float32 here, the weights may be those of a run in bfloat16
         if began and not any(began == policy.version(kind) for kind in kinds):
             missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
             return None

@@ -40,14 +40,6 @@ def dtype_of(wanted: Literal["auto", "bfloat16", "float32"], device: torch.devic
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
-def scores_in_float32(device: torch.device) -> bool:
-    """Whether forward passes alone are quicker in float32: on processors whose bfloat16 has no matrix unit (AMX).
-
-    There AVX-512's bfloat16 products took 1.6 times as long (docs/lens.md); half the bytes gain in sampling only.
-    """
-    return device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
-
-
 def bound_primitives() -> None:
     """Bounds oneDNN's cache, unless the user has; it is read when oneDNN is first used."""
     os.environ.setdefault(*PRIMITIVES)
