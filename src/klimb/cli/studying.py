@@ -41,7 +41,7 @@ def sides(high: str, low: str, threshold: float) -> Grid:
             faults.append(KlimbError(f"--{name} {words}", said, "numbers from 0 to 10, each once, as 0.5,1,2"))
     if faults:
         raise SettingsError(faults)
-    return Grid(*found, threshold)
+    return Grid(found[0], found[1], threshold)
 
 
 def temperatures(wanted: Wanted, grid: Grid, out: Path) -> None:

@@ -119,7 +119,8 @@ class _Spread:
         return cls(scores, mass, mass.sum(-1))
 
     def mean(self, values: Tensor) -> Tensor:
-        return torch.linalg.vecdot(self.mass, values) / self.total
+        means: Tensor = torch.linalg.vecdot(self.mass, values) / self.total
+        return means
 
     def entropy(self) -> Tensor:
         return (self.total.log() - self.mean(self.scores)).clamp_(min=0.0)
