@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import gradcheck
 
 from klimb import functional as F
 
@@ -27,6 +28,21 @@ def test_each_loss_is_its_formula() -> None:
     assert torch.allclose(P.bradley_terry(GAP, zero + 0.5), -torch.sigmoid(GAP - 0.5).log())
     assert P.centring(GAP, GAP).tolist() == pytest.approx([16.0, 0.0, 0.36, 100.0])
     assert torch.allclose(P.kto(GAP, zero + 1, zero - 1, 2.0), 1 - torch.sigmoid(-2 * (GAP - 1)))
+
+
+def test_the_losses_have_the_right_gradient() -> None:
+    gap, sign = GAP.clone().requires_grad_(), torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    point = torch.full_like(GAP, 0.7)
+    for loss in (
+        lambda x: P.dpo(x, 0.6), lambda x: P.conservative(x, 0.6, 0.2), lambda x: P.robust(x, 0.6, 0.2),
+        lambda x: P.ipo(x, 0.5), lambda x: P.hinge(x, 0.5), lambda x: P.kto(x, point, sign, 0.6),
+        lambda x: P.bradley_terry(x, point),
+    ):  # fmt: skip
+        assert gradcheck(loss, gap)
+    chosen, rejected = (torch.tensor(m, dtype=torch.float64, requires_grad=True) for m in ([-0.5, -2.0], [-3.0, -0.1]))
+    for pair in (lambda w, x: P.simpo(w, x, 2.0, 0.4), P.orpo, P.centring):
+        assert gradcheck(pair, (chosen, rejected))
+    assert gradcheck(P.log_odds, chosen)
 
 
 def test_log_odds_are_finite_where_an_answer_is_certain() -> None:
