@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -28,7 +29,22 @@ def test_every_block_of_the_page_on_preferences_runs(
             continue
         shown += "".join(command(line, capsys) for line in text.splitlines())
     assert "KL to start" in shown and "longer wins" in shown
-    assert {run.name for run in (folder / "runs").iterdir()} == {"dpo", "hypo", "mine", "reward", "lora", "online"}
+    assert "mean score" in shown
+    runs = {run.name for run in (folder / "runs").iterdir()}
+    assert runs == {"dpo", "hypo", "mine", "reward-model", "sft", "rlhf", "lora", "online"}
+
+
+def test_every_test_that_the_page_names_is_there(root: Path) -> None:
+    rows = [
+        line
+        for line in (root / "docs/preferences.md").read_text("utf-8").splitlines()
+        if "`test_" in line and line[0] == "|"
+    ]
+    for line in rows:
+        *elsewhere, name = re.findall(r"`(tests/\w+/\w+\.py|test_\w+)`", line)
+        file = elsewhere[0] if elsewhere else "tests/objectives/test_known_preference_bugs.py"
+        assert f"def {name}(" in (root / file).read_text("utf-8"), line
+    assert len(rows) == 13
 
 
 def test_the_page_names_every_objective_and_form(root: Path) -> None:

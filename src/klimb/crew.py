@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
@@ -61,13 +60,14 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
     combiner = _combiner(session, learner)
     experience = recipe.source.open(_supplies(session, version, watch.stage, combiner))
     kept = getattr(experience, "keeper", None)
+    examiner = _examiner(session, version, rundir, learner)
     return Crew(
         rundir=rundir,
         learner=learner,
         experience=experience,
         sampler=session.sampler,
-        evaluate=at_average(optimizer, _examiner(session, version, rundir, learner), examined),
-        save_model=_saving(recipe, policy),
+        evaluate=at_average(optimizer, examiner, examined),
+        save_model=at_average(optimizer, _saving(policy, examiner), examined),
         schedule=recipe.optimizer,
         checkpoints=recipe.checkpoints,
         due=recipe.evaluation.due,
@@ -173,13 +173,15 @@ def _reference(session: Session) -> Policy | Started:
     return policy
 
 
-def _saving(recipe: Recipe, policy: Policy) -> SaveModel:
-    """How the model is saved: with its value head in it where that is what was trained."""
-    if recipe.source.scores or not recipe.objective.critic:
+def _saving(policy: Policy, examiner: Evaluate) -> SaveModel:
+    """How the model is saved: as a reward model, with its scores' scale, where that is what was trained."""
+    from klimb.evaluation.reward_model import RewardExam
+
+    if not isinstance(examiner, RewardExam):
         return policy.save
     from klimb.policy import reward_head
 
-    return partial(reward_head.save, policy)
+    return lambda folder, weights: reward_head.save(policy, examiner.scale(), folder, weights)
 
 
 def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learner) -> Evaluate:

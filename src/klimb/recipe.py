@@ -107,7 +107,7 @@ class Recipe(Settings):
             *(getattr(one, "path", None) for one in families),
             *(getattr(reward, "path", None) for reward in self.rewards),
         ]
-        models = [path for path in named if isinstance(path, Path)]
+        models = [file for path in named if isinstance(path, Path) for file in _files(path.expanduser())]
         return models + [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
 
     def _faults(self) -> Iterator[KlimbError]:
@@ -236,6 +236,11 @@ class Recipe(Settings):
                 "sampling.top_p or sampling.top_k gives some tokens probability zero, so the weights are not defined",
                 "sampling.top_p=1.0 sampling.top_k=0, or training.correction.type=none",
             )
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or the files of a folder."""
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 def load_recipe(path: Path | str, *words: str) -> Recipe:

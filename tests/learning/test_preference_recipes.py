@@ -84,6 +84,10 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
     assert result.before["eval/reward_calibration"] == 0.0 and result.after["eval/longer_wins"] == 0.5
     loaded: Any = AutoModelForSequenceClassification.from_pretrained(result.model)
     policy = load(PolicySettings(name=str(result.model)))
+    known = [line for line in RunDir.open(tmp_path / "whole").read_metrics() if "eval/reward_mean" in line][-1]
+    assert loaded.config.reward_scale["mean"] == pytest.approx(known["eval/reward_mean"], abs=1e-6)
+    assert loaded.config.reward_scale["std"] == pytest.approx(known["eval/reward_std"], abs=1e-6)
+    assert loaded.config.reward_scale["answers"] == 16
     kept = load_file(result.model.parent / "critic.safetensors")
     policy.add_critic().restore(kept)
     text, asked = (policy.reply("7"), policy.reply("no")), (1, 70, 71)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from klimb.batch import Batch, Outputs
 from klimb.objectives import GRPO, PPO, AnyObjective, Custom, Objective
+from klimb.objectives.penalty import KL
 from klimb.tracking.metrics import unknown
 from klimb.types import Completion, Finish, Group, Prompt, Rollout
 from tests.objectives.kit import batch, moved, named, parts_of, ready, reordered
@@ -21,6 +22,8 @@ FORMS = [
     PPO(),
     PPO(value_clip=None, whiten=False),
     PPO(gamma=0.9, lam=0.5, value_weight=1.0, eps_high=0.28, value_clip=0.05),
+    PPO(gamma=0.9, lam=0.5, beta=0.3),
+    PPO(beta=0.3, kl=KL(where="loss", estimator="k2")),
 ]
 each_form = pytest.mark.parametrize("objective", FORMS, ids=named)
 
@@ -54,14 +57,16 @@ def test_it_is_the_papers_sum_written_as_loops(objective: PPO) -> None:
     whole = ready(objective, valued(11))
     logp, value = now(whole)
     assert whole.old is not None and whole.value is not None
-    p, rewards = objective, whole.reward.numpy()
+    assert whole.ref is not None
+    p, rewards, old_gap = objective, whole.reward.numpy(), (whole.old - whole.ref).numpy()
+    toll = p.beta * old_gap if p.kl.where == "reward" else np.zeros_like(old_gap)
     advantages, targets = np.zeros(len(whole.row)), np.zeros(len(whole.row))
     for row in range(whole.rows):
         learning = [t for t in range(len(whole.row)) if whole.row[t] == row and whole.learn[t]]
         following, carried, reward = 0.0, 0.0, rewards[row]
         for t in reversed(learning):
             v = float(whole.value[t])
-            carried = reward + p.gamma * following - v + p.gamma * p.lam * carried
+            carried = reward - toll[t] + p.gamma * following - v + p.gamma * p.lam * carried
             advantages[t], targets[t] = carried, carried + v
             following, reward = v, 0.0
     learn = whole.learn.numpy()
@@ -72,8 +77,9 @@ def test_it_is_the_papers_sum_written_as_loops(objective: PPO) -> None:
     v, old = value.detach().numpy(), whole.value.numpy()
     near = v if p.value_clip is None else old + np.clip(v - old, -p.value_clip, p.value_clip)
     fit = 0.5 * np.maximum((v - targets) ** 2, (near - targets) ** 2)
+    held = (logp.detach() - whole.ref).numpy() ** 2 / 2 if p.kl.where == "loss" else 0.0
     numbers, _, _ = update(objective, whole, logp, value)
-    assert numbers["loss"] == pytest.approx((-gain + p.value_weight * fit)[learn].mean(), rel=1e-6)
+    assert numbers["loss"] == pytest.approx((-gain + p.value_weight * fit + p.beta * held)[learn].mean(), rel=1e-6)
     assert numbers["value/loss"] == pytest.approx(fit[learn].mean(), rel=1e-6)
     assert numbers["value/mean"] == pytest.approx(v[learn].mean(), rel=1e-6)
 
@@ -226,6 +232,6 @@ def test_settings_survive_a_json_round_trip_and_metrics_are_in_the_glossary(obje
     terms = objective.loss(Outputs(logp, value.detach(), value), whole)
     wanted = {"policy/ratio", "policy/kl_old", "policy/clip_share", "value/loss", "value/clip_share", "value/mean"}
     sides = {f"policy/clip_{side}_{sign}" for side in ("above", "below") for sign in ("good", "bad")}
-    assert set(terms.metrics) == wanted | sides
+    assert set(terms.metrics) == wanted | sides | ({"policy/kl_ref"} if objective.beta else set())
     assert unknown(terms.metrics) == []
     assert not any(number.requires_grad for number in terms.metrics.values())

@@ -63,6 +63,7 @@ def test_every_quick_case_is_in_the_catalog_and_each_kind_is_among_them() -> Non
         (RLOO(beta=0.1), "unbiased", "frozen KL"),
         (PPO(whiten=False, lam=1.0), "token mean", "token mean; token ratios; clipped"),
         (PPO(lam=0.5), "whitened; critic: lambda < 1; token mean", None),
+        (PPO(whiten=False, lam=1.0, beta=0.1), "token mean", "token mean; token ratios; clipped; frozen KL"),
         (PPO(whiten=False, lam=1.0, gamma=0.5), "discounted; token mean", None),
     ],
     ids=lambda value: named(value) if isinstance(value, Objective) else "",

@@ -49,7 +49,8 @@ def summary(result: RunResult) -> str:
         lines += _row("preferred", result, "eval/reward_accuracy", ("eval/reward_low", "eval/reward_high"))
         lines += _row("longer wins", result, "eval/longer_wins", None)
         lines += _row("calibration", result, "eval/reward_calibration", None)
-        lines += _kl(result)
+        lines += _ranged("KL to start", result, "eval/kl", " nats")
+        lines += _ranged("mean score", result, "eval/score")
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)
         lines.append("")
@@ -59,15 +60,13 @@ def summary(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def _kl(result: RunResult) -> list[str]:
-    """The distance from the initial policy, where it was measured."""
-    if "eval/kl" not in result.before or "eval/kl" not in result.after:
+def _ranged(title: str, result: RunResult, name: str, unit: str = "") -> list[str]:
+    """A number with its interval, where it was measured."""
+    if name not in result.before or name not in result.after:
         return []
-    cells = [
-        f"{s['eval/kl']:.2f} nats ({s['eval/kl_low']:.2f} to {s['eval/kl_high']:.2f})"
-        for s in (result.before, result.after)
-    ]
-    return [f"{'KL to start':<12}" + "".join(f"{cell:>28}" for cell in cells)]
+    sides = (result.before, result.after)
+    cells = [f"{s[name]:.2f}{unit} ({s[f'{name}_low']:.2f} to {s[f'{name}_high']:.2f})" for s in sides]
+    return [f"{title:<12}" + "".join(f"{cell:>28}" for cell in cells)]
 
 
 def _row(title: str, result: RunResult, name: str, interval: tuple[str, str] | None) -> list[str]:
@@ -80,7 +79,7 @@ def _row(title: str, result: RunResult, name: str, interval: tuple[str, str] | N
 def _cell(side: dict[str, float], name: str, interval: tuple[str, str] | None) -> str:
     """`37.1 % (31.2 to 43.4)`, or a plain number where there is no interval."""
     if interval is None:
-        return f"{side[name]:.1f} tokens"
+        return f"{side[name]:.1f} tokens" if name == "eval/length" else f"{side[name]:.3f}"
     low, high = (side.get(bound) for bound in interval)
     around = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     return f"{100 * side[name]:.1f} %{around}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from klimb import rollouts
 from klimb.errors import RewardError
@@ -79,7 +79,8 @@ def evaluate(
     ]
     formats = [name for name, kind in exam.sources.items() if kind == "format"]
     found = summarise(groups, correct, formats, exam.settings.threshold, step)
-    return replace(found, sides=sides(groups, exam.settings.by, exam.settings.threshold)), groups
+    scored = None if exam.sources[correct] in VERIFIERS else mean_score(groups)
+    return replace(found, sides=sides(groups, exam.settings.by, exam.settings.threshold), score=scored), groups
 
 
 def summarise(groups: Sequence[Group], correct: str, formats: Sequence[str], threshold: float, step: int) -> Evaluation:
@@ -111,6 +112,15 @@ def sides(groups: Sequence[Group], column: str, threshold: float = 1.0) -> dict[
                 side = re.sub(r"[^\w.\-]+", "-", str(group.prompt.metadata[column]))
                 found.setdefault(side, []).append(rollout.reward >= threshold)
     return {side: share for side in sorted(found) if (share := _share(found[side]))}
+
+
+def mean_score(groups: Sequence[Group]) -> Share | None:
+    """The mean reward of what could be scored, with its normal 95 % interval; None where nothing could."""
+    rewards = [rollout.reward for group in groups for rollout in group.rollouts if rollout.reward is not None]
+    if not rewards:
+        return None
+    mean, half = fmean(rewards), 1.96 * stdev(rewards) / len(rewards) ** 0.5 if len(rewards) > 1 else 0.0
+    return Share(mean, mean - half, mean + half, len(rewards))
 
 
 def gain(before: Sequence[Group], after: Sequence[Group], threshold: float = 1.0) -> dict[str, float]:

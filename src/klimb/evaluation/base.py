@@ -49,7 +49,7 @@ class Evaluate(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of `n` with its 95 % interval."""
+    """A share, or a mean, of `n` with its 95 % interval."""
 
     value: float
     low: float
@@ -62,7 +62,8 @@ class Evaluation:
     """One evaluation. A completion that could not be scored is in `failed`, and neither right nor wrong.
 
     `accuracy` is None where nothing could be scored; `format` is None where no source of type format is there.
-    `sides` is the accuracy for each value of a column of the data.
+    `sides` is the accuracy for each value of a column of the data. `score` is the mean score where what says what is
+    correct is no verifier, as a reward model.
     """
 
     step: int
@@ -72,6 +73,7 @@ class Evaluation:
     truncated: float
     failed: int
     sides: Mapping[str, Share] = field(default_factory=dict)
+    score: Share | None = None
 
     def metrics(self) -> dict[str, float]:
         """The `eval/...` metrics; what is not known is left out."""
@@ -80,6 +82,8 @@ class Evaluation:
             found |= {"eval/accuracy": a.value, "eval/low": a.low, "eval/high": a.high, "eval/n": float(a.n)}
         if (f := self.format) is not None:
             found |= {"eval/format": f.value, "eval/format_low": f.low, "eval/format_high": f.high}
+        if (s := self.score) is not None:
+            found |= {"eval/score": s.value, "eval/score_low": s.low, "eval/score_high": s.high}
         for side, share in self.sides.items():
             name = f"eval/accuracy_{side}"
             found |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}

@@ -6,12 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
+from typing import TYPE_CHECKING
 
 from klimb.evaluation.intervals import wilson
 from klimb.evaluation.preferences import Model, paired
 from klimb.types import Group, Label, Prompt, Reply
 
+if TYPE_CHECKING:
+    from klimb.policy.reward_head import Scale
+
 BINS = 10
+PAIR = (Label.CHOSEN, Label.REJECTED)
+Measured = tuple[float, int]
+"""An answer's reward, and its length in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +32,46 @@ class RewardExam:
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics after `step`; nothing is sampled. Before training every pair is a tie, and counts as a half."""
-        import torch
-
-        from klimb.batch import Batch
-
-        gaps: list[float] = []
-        longer: list[int] = []
-        rewards: list[float] = []
-        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy))]
-        for part in Batch.of(groups).split(self.tokens):
-            with torch.no_grad():
-                row = self.policy(part).value[part.lengths.cumsum(0) - 1]
-            assert part.label is not None
-            chosen, rejected = part.label == Label.CHOSEN, part.label == Label.REJECTED
-            gaps += (row[chosen] - row[rejected]).tolist()
-            longer += (part.lengths[chosen] - part.lengths[rejected]).tolist()
-            rewards += row.tolist()
+        measured = self._measured()
+        if not measured:
+            return {}, []
+        gaps = [chosen - rejected for (chosen, _), (rejected, _) in measured]
+        longer = [chosen - rejected for (_, chosen), (_, rejected) in measured]
         right = _wins(gaps) * len(gaps)
         low, high = wilson(round(right), len(gaps))
         found = {"eval/reward_accuracy": right / len(gaps), "eval/reward_low": low, "eval/reward_high": high}
         found |= {"eval/longer_wins": _wins(longer)} | calibration(gaps)
-        return found | {"eval/reward_mean": fmean(rewards), "eval/reward_std": pstdev(rewards)}, []
+        mean, std, _ = _spread(measured)
+        return found | {"eval/reward_mean": mean, "eval/reward_std": std}, []
+
+    def scale(self) -> Scale | None:
+        """Mean and spread of the rewards of the held-out answers, chosen and rejected; None where there are none."""
+        from klimb.policy.reward_head import Scale
+
+        measured = self._measured()
+        return Scale(*_spread(measured)) if measured else None
+
+    def _measured(self) -> list[tuple[Measured, Measured]]:
+        """Each held-out pair: the chosen answer, the rejected one."""
+        import torch
+
+        from klimb.batch import Batch
+
+        found: list[tuple[Measured, Measured]] = []
+        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy))]
+        for part in Batch.of(groups).split(self.tokens) if groups else ():
+            with torch.no_grad():
+                rewards = self.policy(part).value[part.lengths.cumsum(0) - 1].tolist()
+            assert part.label is not None
+            rows = list(zip(rewards, part.lengths.tolist(), strict=True))
+            chosen, rejected = ([rows[k] for k in (part.label == label).nonzero()[:, 0].tolist()] for label in PAIR)
+            found += zip(chosen, rejected, strict=True)
+        return found
+
+
+def _spread(measured: Sequence[tuple[Measured, Measured]]) -> tuple[float, float, int]:
+    rewards = [reward for pair in measured for reward, _ in pair]
+    return fmean(rewards), pstdev(rewards), len(rewards)
 
 
 def calibration(gaps: Sequence[float]) -> dict[str, float]:

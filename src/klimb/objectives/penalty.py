@@ -96,7 +96,7 @@ class Penalised(Objective):
     def rewarded(self, batch: Batch) -> PerRow:
         """R_i, less beta times the estimates of the whole answer where the KL is in the reward."""
         return (
-            batch.reward - F.segments.sum_by(self._charge(batch), batch.row, batch.rows)
+            batch.reward - F.segments.sum_by(self.charge(batch), batch.row, batch.rows)
             if self.reads_old
             else batch.reward
         )
@@ -105,7 +105,7 @@ class Penalised(Objective):
         """A_t less beta times the estimates from t on, where the KL is in the reward of each token (gamma = 1)."""
         if not self.reads_old:
             return advantage
-        return advantage - F.segments.sum_to_go(self._charge(batch), batch.learn, batch.row, batch.rows)
+        return advantage - F.segments.sum_to_go(self.charge(batch), batch.learn, batch.row, batch.rows)
 
     def finish(
         self,
@@ -134,7 +134,11 @@ class Penalised(Objective):
         """The KL's weight in this step."""
         return batch.carried.get(COEFFICIENT, self.beta)
 
-    def _charge(self, batch: Batch) -> PerToken:
-        """beta times the estimate of log(old/ref) of each learning token, else zero."""
+    def charge(self, batch: Batch) -> PerToken:
+        """beta times the estimate of log(old/ref) of each learning token where the KL is in the reward, else zero."""
+        import torch
+
+        if not self.reads_old:
+            return torch.zeros_like(batch.learn, dtype=torch.float32)
         estimate = F.divergence.ESTIMATORS[self.kl.estimator](given(batch, "old") - given(batch, "ref"))
         return (self.coefficient(batch) * estimate).masked_fill(~batch.learn, 0.0)

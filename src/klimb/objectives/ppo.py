@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import Objective, given, live_rows, movement, terms
+from klimb.objectives.base import given, live_rows, movement
+from klimb.objectives.penalty import KL, Penalised
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class PPO(Objective):
+class PPO(Penalised):
     """loss = PPO clip of A_t + value_weight * half the clipped (V - R)^2, mean over tokens; A by GAE, R = A + V_old.
 
     The reward stands on the last learning token of an answer, and nothing comes after it, also where the length limit
-    cut it off. A is whitened over the whole batch, after R was made. One answer a prompt is enough. Departures from the
-    paper: no entropy bonus; the value clip is that of its public code; no KL here.
+    cut it off. With beta, each token's reward is less beta log(old / ref) of it, before GAE: the critic learns what is
+    left. A is whitened over the whole batch, after R was made. One answer a prompt is enough. Departures from the
+    paper: no entropy bonus; the value clip is that of its public code.
     """
 
     type: Literal["ppo"] = "ppo"
@@ -41,6 +43,7 @@ class PPO(Objective):
     """How far, in units of reward, a value may move from the old one before its loss is clipped; null = no clip."""
     trunk: bool = True
     """Whether the value loss moves the model too; false = the value head alone learns from it, on detached states."""
+    kl: KL = KL(where="reward", estimator="k1")
 
     @property
     def critic(self) -> bool:
@@ -56,7 +59,7 @@ class PPO(Objective):
 
     def advantage(self, batch: Batch) -> Batch:
         value = given(batch, "value")
-        reward = F.value.at_last(batch.reward.to(value.dtype), batch.learn, batch.row)
+        reward = F.value.at_last(batch.reward.to(value.dtype), batch.learn, batch.row) - self.charge(batch)
         found = F.value.gae(reward, value, batch.learn, batch.row, batch.rows, self.gamma, self.lam)
         used = F.advantage.whitened(found, batch.learn) if self.whiten else found
         return batch.replace(advantage=used, returns=F.value.returns(found, value))
@@ -76,7 +79,7 @@ class PPO(Objective):
         metrics = movement(log_ratio, ratio, ~live & (advantage != 0)) | {"value/loss": fit, "value/clip_share": cut}
         metrics["value/mean"] = given(now, "value")
         loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high) + self.value_weight * fit
-        return terms(batch, loss, metrics)
+        return self.finish(now, batch, loss, metrics)
 
     def _fit(self, now: Outputs, batch: Batch) -> tuple[PerToken, PerToken]:
         """The value loss of each token, and one where its clip cuts the gradient off."""

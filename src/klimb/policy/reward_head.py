@@ -1,24 +1,51 @@
-"""A policy with its value head, saved as a reward model that `AutoModelForSequenceClassification` loads."""
+"""A policy with its value head as a reward model: a folder that `AutoModelForSequenceClassification` loads too."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from klimb.errors import ModelError
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
 
+TRAIN = (
+    "a folder checkpoints/step-N/model of a run with objective.type=bradley_terry, as recipes/tiny-reward-model.yaml"
+)
 
-def save(policy: Policy, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Mean and spread (population) of the rewards of `answers` answers that were held out from training."""
+
+    mean: float
+    std: float
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a saved reward model adds to a language model. `scale` is None where no answers were held out."""
+
+    weight: Tensor
+    bias: float
+    system: str | None
+    scale: Scale | None
+
+
+def save(policy: Policy, scale: Scale | None, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
     """Writes the folder of the policy with `score.weight` in it and one label in its configuration.
 
     It scores a prompt and an answer without EOS, at the last token. The library's head has no bias: that of ours stands
-    in config.json as `reward_bias`, to be added; comparing answers needs none.
+    in config.json as `reward_bias`, to be added; comparing answers needs none. `reward_scale` normalises.
     """
     critic = policy.critic
     assert critic is not None, "a reward model has a value head"
@@ -30,7 +57,44 @@ def save(policy: Policy, folder: Path, state_dict: Mapping[str, Tensor] | None =
     save_file({**tensors, "score.weight": head.detach().cpu()[None].to(kind)}, file, metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}, "reward_bias": float(bias.detach())}
+    if scale is not None:
+        config["reward_scale"] = {"mean": scale.mean, "std": scale.std, "answers": scale.answers}
+    if policy.system is not None:
+        config["reward_system"] = policy.system
     config["pad_token_id"] = (
         policy.tokenizer.pad_token_id if config.get("pad_token_id") is None else config["pad_token_id"]
     )
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def read(folder: Path) -> Head:
+    """The head of a saved reward model. Raises ModelError where the folder holds none that klimb has trained."""
+    config, weight = _config(folder), None
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), framework="pt") as held:
+            if "score.weight" in held.keys():  # noqa: SIM118 (a handle, no mapping)
+                weight = held.get_tensor("score.weight")
+    if weight is None or weight.shape[0] != 1 or "reward_bias" not in config:
+        lacks = "no head of one score" if weight is None or weight.shape[0] != 1 else "no reward_bias in config.json"
+        raise ModelError(f"{str(folder)!r} as a reward model", lacks, TRAIN)
+    known = config.get("reward_scale")
+    return Head(
+        weight[0].float(),
+        float(config["reward_bias"]),
+        config.get("reward_system"),
+        Scale(float(known["mean"]), float(known["std"]), int(known["answers"])) if known else None,
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        found = "no config.json in it" if folder.is_dir() else "no such folder"
+        raise ModelError(f"{str(folder)!r} as a reward model", found, TRAIN)
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(
+            f"{str(folder)!r} as a reward model", f"a config.json that is broken: {error}", TRAIN
+        ) from None
+    return config if isinstance(config, dict) else {}

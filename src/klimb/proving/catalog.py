@@ -85,6 +85,8 @@ PLAIN: tuple[Objective, ...] = (
 """Each method, with the settings that change what its gradient is."""
 HELD: tuple[Objective, ...] = (
     RLOO(beta=0.1),
+    PPO(beta=0.1, whiten=False, lam=1.0),
+    PPO(beta=0.1, lam=0.5, gamma=0.9),
     ReinforcePP(beta=0.1),
     GSPOToken(beta=0.1, kl=REWARD, eps_low=0.1, eps_high=0.1),
     GSPOToken(beta=0.1, eps_low=0.1, eps_high=0.1),

@@ -49,11 +49,11 @@ def estimate(kind: str, x: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _estimated(stated: Makeup, world: World, prompt: int, answer: int, reward: float) -> Numbers:
-    """Each token's sum of discounted surprises of the critic, term by term."""
+    """Each token's sum of discounted surprises of the critic, term by term; each token pays its own charge."""
     values = world.value[prompt, world.policy.places(answer)].tolist()
     gamma, lam = stated.discount
     following = [*values[1:], 0.0]
-    paid = [0.0] * (len(values) - 1) + [reward]
+    paid = np.array([0.0] * (len(values) - 1) + [reward]) - _charges(stated, world, prompt, answer)
     surprise = [r + gamma * after - v for r, after, v in zip(paid, following, values, strict=True)]
     return np.array([sum((gamma * lam) ** k * s for k, s in enumerate(surprise[t:])) for t in range(len(values))])
 

@@ -102,7 +102,7 @@ def _rpg(o: RPG) -> Makeup:
 
 def _ppo(o: PPO) -> Makeup:
     baseline: Baseline = "critic white" if o.whiten else "critic"
-    return Makeup(baseline, "token", clip=_clipped(o), discount=(o.gamma, o.lam))
+    return Makeup(baseline, "token", clip=_clipped(o), pull=_penalty(o, "to go"), discount=(o.gamma, o.lam))
 
 
 def _topr(o: TOPR) -> Makeup:

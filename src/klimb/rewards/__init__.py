@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from klimb.rewards.code import Code
+from klimb.rewards.ended import Ended
 from klimb.rewards.exact import Exact
 from klimb.rewards.format import Format
 from klimb.rewards.function import Function
@@ -23,11 +24,12 @@ from klimb.rewards.profanity import Profanity
 from klimb.rewards.refusal import Refusal
 from klimb.rewards.regex import Regex
 from klimb.rewards.repetition import Repetition
+from klimb.rewards.reward_model import RewardModel
 from klimb.rewards.sentiment import Sentiment
 from klimb.rewards.spelling import Spelling
 from klimb.rewards.word_model import WordModelReward
 
-Rules = Exact | Format | Instructions | Length | Numeric | Regex | Repetition
-Models = Judge | Refusal | WordModelReward
+Rules = Ended | Exact | Format | Instructions | Length | Numeric | Regex | Repetition
+Models = Judge | Refusal | RewardModel | WordModelReward
 Packages = Grammar | Gym | JsonSchema | Language | MathVerify | Profanity | Sentiment | Spelling
 AnyReward = Annotated[Rules | Packages | Models | Code | Function, Field(discriminator="type")]

@@ -36,6 +36,7 @@ def table(story: Story) -> list[Row]:
         Row("correct (accuracy)", _interval(first, "eval/accuracy"), _interval(last, "eval/accuracy")),
         *(Row(f"correct, {side}", _interval(first, name), _interval(last, name)) for side, name in sides(last).items()),
         Row("in the wanted form (format)", _interval(first, "eval/format"), _interval(last, "eval/format")),
+        Row("mean score", _number(first, "eval/score"), _number(last, "eval/score")),
         Row("mean length, tokens", _number(first, "eval/length"), _number(last, "eval/length")),
         Row("problems scored", _number(first, "eval/n"), _number(last, "eval/n")),
         Row("could not be scored (in neither)", _number(first, "eval/failed"), _number(last, "eval/failed")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from klimb.training.base import ScheduleFree
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from klimb.training.base import AdamW
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -81,16 +82,16 @@ def averaged(updater: Updater) -> AbstractContextManager[bool]:
     return nullcontext(False) if at is None else at()
 
 
-def at_average(updater: Updater, evaluate: Callable[[int], T], moved: Callable[[], None]) -> Callable[[int], T]:
-    """`evaluate` on the weights that are to be evaluated; `moved` is called whenever the parameters change."""
+def at_average(updater: Updater, ask: Callable[P, T], moved: Callable[[], None]) -> Callable[P, T]:
+    """`ask` on the weights that are to be evaluated; `moved` is called whenever the parameters change."""
 
-    def ask(step: int) -> T:
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
         with averaged(updater) as others:
             if others:
                 moved()
-            found = evaluate(step)
+            found = ask(*args, **kwargs)
         if others:
             moved()
         return found
 
-    return ask
+    return asked

@@ -1,0 +1,99 @@
+"""A score by a reward model that klimb has trained on preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from klimb.errors import DataError, RewardError
+from klimb.rewards.base import Reward, Scorer
+from klimb.types import Completion, Finish, Group, Outcome, Prompt, Rollout, Score
+
+if TYPE_CHECKING:
+    from klimb.policy.policy import Policy
+    from klimb.policy.reward_head import Head, Scale
+
+
+class RewardModel(Reward):
+    """The score of a Bradley-Terry reward model: the value of the state at the answer's last token, before its EOS.
+
+    It reads texts with its own tokenizer and chat template, and takes the memory of one more model. A policy that is
+    trained on it long enough finds its faults: keep one beside it, trained on other pairs, with weight 0.
+    """
+
+    type: Literal["reward_model"] = "reward_model"
+    path: Path
+    """The folder `checkpoints/step-N/model` of a run with objective.type=bradley_terry."""
+    normalised: bool = True
+    """Give (r - mean) / std, as held-out answers were scored when the model was saved, in place of r."""
+    tokens: Annotated[int, Field(ge=16)] = 4096
+    """The most tokens of one forward pass: memory only."""
+
+    def open(self) -> AbstractContextManager[Scorer]:
+        return _opened(self)
+
+
+class ModelScorer:
+    """The opened model."""
+
+    def __init__(self, policy: Policy, head: Head, scale: Scale | None, tokens: int) -> None:
+        self._policy, self._head, self._scale, self._tokens = policy, head, scale, tokens
+        self.note = f"{policy.describe()}; " + (
+            "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
+        )
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+        """One score for each pair; what does not fit into the model's context cannot be scored."""
+        groups: list[Group] = []
+        found: list[Score | None] = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            try:
+                groups = self._with(groups, prompt, completion)
+                found.append(None)
+            except DataError as fault:
+                found.append(Score(Outcome.UNSCORABLE, reason=fault.line()))
+        values = iter(self._values(groups) if groups else [])
+        return [Score.of(next(values)) if one is None else one for one in found]
+
+    def _with(self, groups: list[Group], prompt: Prompt, completion: Completion) -> list[Group]:
+        """The groups and one answer more; answers to one prompt that stand side by side share it. Raises DataError."""
+        tokens = self._policy.reply(completion.text)
+        asked = self._policy.render(replace(prompt, tokens=()), len(tokens))
+        row = Rollout(Completion(tokens, (), completion.text, Finish.EOS), 0, 0)
+        if groups and groups[-1].prompt.tokens == asked.tokens:
+            return [*groups[:-1], replace(groups[-1], rollouts=(*groups[-1].rollouts, row))]
+        return [*groups, Group(asked, (row,))]
+
+    def _values(self, groups: Sequence[Group]) -> list[float]:
+        """The reward of each answer of the groups, in order."""
+        from klimb.batch import Batch
+
+        values: list[float] = []
+        for part in Batch.of(groups).split(self._tokens):
+            last = self._policy.states(part)[part.lengths.cumsum(0) - 1]
+            values += (last @ self._head.weight + self._head.bias).tolist()
+        scale = self._scale
+        return values if scale is None else [(value - scale.mean) / scale.std for value in values]
+
+
+@contextmanager
+def _opened(reward: RewardModel) -> Iterator[Scorer]:
+    from klimb.policy import reward_head
+    from klimb.policy.base import PolicySettings
+    from klimb.policy.loading import load
+
+    folder = reward.path.expanduser()
+    head = reward_head.read(folder)
+    scale = head.scale if reward.normalised else None
+    if reward.normalised and (scale is None or scale.std == 0):
+        found = "no reward_scale in its config.json" if scale is None else "held-out scores that are all equal"
+        raise RewardError(f"normalise the scores of {folder}", found, "rewards.N.normalised=false, or train it further")
+    policy = load(PolicySettings(name=str(folder), system=head.system))
+    for weight in policy.parameters():
+        weight.requires_grad_(False)
+    yield ModelScorer(policy, head, scale, reward.tokens)

@@ -1,0 +1,134 @@
+"""A trained reward model as a source of reward: its scores are the library's, and what it cannot score is no number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from klimb.errors import ModelError, RewardError
+from klimb.policy import reward_head
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
+from klimb.policy.policy import Policy
+from klimb.recipe import Recipe
+from klimb.rewards.ended import Ended
+from klimb.rewards.reward_model import RewardModel
+from klimb.types import Completion, Finish, Message, Outcome, Prompt
+
+SCALE = reward_head.Scale(0.25, 2.0, 8)
+ASKED = (Prompt("p", messages=(Message("user", "ab"),)), Prompt("q", text="cd", tokens=(1, 2, 3)))
+
+
+def saved(folder: Path, scale: reward_head.Scale | None = SCALE, **settings: Any) -> tuple[Path, Policy]:
+    """A reward model whose head has weights that are not zero."""
+    policy = load(PolicySettings(name="tiny", tiny={"hidden": 32, "context": 64}, **settings))
+    critic = policy.add_critic()
+    with torch.no_grad():
+        critic.weight.copy_(torch.randn(32, generator=torch.Generator().manual_seed(1)))
+        critic.bias.fill_(0.7)
+    reward_head.save(policy, scale, folder)
+    return folder, policy
+
+
+def said(text: str, finish: Finish = Finish.EOS) -> Completion:
+    return Completion((7,), (-1.0,), text, finish)
+
+
+def test_scores_are_those_of_transformers_at_the_last_token_with_the_bias_and_the_scale(tmp_path: Path) -> None:
+    folder, policy = saved(tmp_path / "model")
+    loaded: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+    pairs = [
+        (ASKED[0], said("yes")),
+        (ASKED[0], said("no")),
+        (ASKED[1], said("", Finish.LENGTH)),
+        (ASKED[0], said("x")),
+    ]
+    wanted = []
+    for prompt, done in pairs:
+        again = Prompt("r", messages=prompt.messages, text=prompt.text)
+        ids = [*policy.render(again).tokens, *policy.reply(done.text)[:-1]]
+        with torch.no_grad():
+            wanted.append(float(loaded(torch.tensor([ids])).logits) + 0.7)
+    for normalised, by in ((False, wanted), (True, [(one - 0.25) / 2.0 for one in wanted])):
+        with RewardModel(path=folder, normalised=normalised, tokens=16).open() as scorer:
+            scores = scorer([prompt for prompt, _ in pairs], [done for _, done in pairs])
+            assert scorer([], []) == []
+        assert [one.value for one in scores] == pytest.approx(by, abs=1e-5)
+        assert len({one.value for one in scores}) == 4
+
+
+def test_what_does_not_fit_is_unscorable_and_takes_no_other_answer_with_it(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "model")
+    with RewardModel(path=folder).open() as scorer:
+        one, two, three = scorer([ASKED[0]] * 3, [said("yes"), said("long" * 40), said("no")])
+        (again,) = scorer([ASKED[0]], [said("no")])
+        (nothing,) = scorer([Prompt("t", tokens=(1, 2))], [said("no")])
+    assert (one.outcome, two.outcome, three.outcome) == (Outcome.SCORED, Outcome.UNSCORABLE, Outcome.SCORED)
+    assert two.value is None and "context is 64" in two.reason
+    assert three.value == pytest.approx(again.value, abs=1e-6)
+    assert nothing.outcome is Outcome.UNSCORABLE and "messages or a text" in nothing.reason
+
+
+def test_a_score_that_is_no_number_is_no_score(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "model", reward_head.Scale(float("inf"), 1.0, 8))
+    with RewardModel(path=folder).open() as scorer:
+        (score,) = scorer([ASKED[0]], [said("yes")])
+    assert score.outcome is Outcome.UNSCORABLE and score.value is None
+
+
+def test_the_system_message_it_was_trained_with_is_part_of_the_folder(tmp_path: Path) -> None:
+    folder, policy = saved(tmp_path / "model", system="be kind")
+    assert policy.system == reward_head.read(folder).system == "be kind"
+    with RewardModel(path=folder).open() as scorer:
+        assert scorer([ASKED[0]], [said("a")])[0].counts
+
+
+@pytest.mark.parametrize("scale", [None, reward_head.Scale(1.0, 0.0, 4)], ids=["absent", "of equal scores"])
+def test_without_a_scale_the_scores_are_refused_unless_they_are_to_be_taken_as_they_are(
+    scale: reward_head.Scale | None, tmp_path: Path
+) -> None:
+    folder, _ = saved(tmp_path / "model", scale)
+    with pytest.raises(RewardError, match=r"normalised=false"), RewardModel(path=folder).open():
+        pass
+    with RewardModel(path=folder, normalised=False).open() as scorer:
+        assert scorer([ASKED[0]], [said("a")])[0].counts
+
+
+def test_a_folder_that_is_no_reward_model_says_how_to_train_one(tmp_path: Path) -> None:
+    policy = load(PolicySettings(name="tiny"))
+    policy.save(tmp_path / "plain")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").write_text("{")
+    for name, found in (("none", "no such folder"), ("plain", "no head of one score"), ("broken", "is broken")):
+        with (
+            pytest.raises(ModelError, match=rf"{found}.*objective\.type=bradley_terry"),
+            RewardModel(path=tmp_path / name).open(),
+        ):
+            pass
+    folder, _ = saved(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    del config["reward_bias"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="no reward_bias"):
+        reward_head.read(folder)
+
+
+def test_a_run_knows_the_content_of_its_reward_model(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "model")
+    recipe = {
+        "model": {"name": "tiny"}, "data": {"type": "echo-pairs"}, "objective": {"type": "ppo"},
+        "rewards": [{"type": "reward_model", "path": str(folder)}],
+    }  # fmt: skip
+    files = Recipe.model_validate(recipe).files()
+    assert {folder / "config.json", folder / "model.safetensors"} <= set(files)
+
+
+def test_an_answer_that_the_limit_cut_off_pays_and_no_other_does() -> None:
+    asked = Prompt("p", text="x")
+    found = {finish: Ended().score(asked, said("a", finish)).value for finish in Finish}
+    assert found == {Finish.EOS: 0.0, Finish.STOP: 0.0, Finish.LENGTH: -1.0}

@@ -1,0 +1,34 @@
+"""The study of preferences on the tiny model, in a few steps: it trains what is missing, and draws."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_study_of_preferences_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "bench/preference_study.py", "bench/preference-tiny.yaml", "--seeds", "2", "--steps", "6",
+        "--judge-steps", "20", "--arms", "dpo-0.05,hypo-0.2", "--out", str(out), "--threads", "1",
+        "--plot", f"{tmp_path}/a.svg",
+    ]  # fmt: skip
+    first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    for name in ("judge-model-0", "arm-initial-0", "arm-dpo-0.05-1", "arm-hypo-0.2-1"):
+        assert f"{name}: done" in first
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in first.splitlines() if line.startswith("| ")}
+    assert set(rows) == {"| arm", "| ---", "| initial", "| dpo-0.05", "| hypo-0.2"}
+    assert rows["| initial"][2].startswith("0.500 (") and rows["| initial"][3] == "0.000 (0.000 to 0.000)"
+    assert not list(out.glob("arm-*/checkpoints/**/*.safetensors")), "weights of arms are not kept"
+    sides = [{json.loads(line)["prompt"][0]["content"] for line in file.open()} for file in sorted(out.glob("*.jsonl"))]
+    assert [len(side) for side in sides[:2]] == [24, 64]
+    assert not any(one & two for k, one in enumerate(sides) for two in sides[:k])
+    again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert again.strip() in first and (tmp_path / "a.svg").stat().st_size > 1000
+    other = subprocess.run([*command, "--steps", "7"], cwd=root, capture_output=True, text=True, check=False)
+    assert other.returncode != 0 and "has other settings: another --out" in other.stderr
