@@ -21,7 +21,7 @@ def evaluate(
 ) -> None:
     """Asks the held-out problems once and prints what was found. Raises KlimbError."""
     where = place(target, step)
-    settings = _settings(where, words, recipe)
+    settings = settings_of(where, words, recipe)
     for note in where.notes:
         print(f"klimb: {note}", file=sys.stderr)
     from klimb.examine import measure
@@ -33,7 +33,7 @@ def evaluate(
         print("\n".join(_lines(where, found)))
 
 
-def _settings(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
+def settings_of(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
     """The recipe asked for, else the run's own, on the model that the target names, with the words over it."""
     from klimb.config import apply_words, dump, resolve
     from klimb.recipe import Recipe
