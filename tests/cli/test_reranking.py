@@ -17,9 +17,11 @@ from klimb.bandits.keeping import Kept
 from klimb.bandits.ucb1 import UCB1
 from klimb.cli import main
 from klimb.config import resolve
-from klimb.errors import CheckpointError, SettingsError
+from klimb.errors import CheckpointError, RewardError, SettingsError
+from klimb.generation.base import Sampling
 from klimb.recipe import Recipe
-from klimb.reranking import best_of
+from klimb.reranking import best_of, picking
+from klimb.types import Prompt
 
 LASER: dict[str, Any] = {
     "model": {"name": "tiny", "tiny": {"hidden": 32}},
@@ -57,7 +59,7 @@ def test_choosing_by_the_judge_itself_finds_what_is_possible_and_says_so() -> No
 
 
 def test_what_cannot_be_chosen_among_or_by_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="evaluation is greedy"):
+    with pytest.raises(SettingsError, match="temperature 0"):
         best_of(recipe(evaluation={"greedy": True}), 2)
     with pytest.raises(CheckpointError, match="no such file"):
         best_of(recipe(), 2, kept=tmp_path / "combining.safetensors")
@@ -82,13 +84,41 @@ def test_a_run_is_chosen_from_by_the_bandit_of_its_checkpoint(
     assert (result.model.parent / "combining.safetensors").is_file()
     capsys.readouterr()
     out = tmp_path / "curve.json"
-    ended: object = 0
-    try:
-        ended = main(["rewards", "best-of", str(tmp_path / "run"), "-n", "3", "--learn", "--json", str(out)])
-    except SystemExit as end:
-        ended = end.code
-    printed = capsys.readouterr().out
-    assert not ended and "asked about prompts: digit" in printed and printed.startswith("   n")
+    printed = said_by(capsys, "rewards", "best-of", str(tmp_path / "run"), "-n", "3", "--learn", "--json", str(out))
+    assert "asked about prompts: digit" in printed and printed.startswith("   n")
     written = json.loads(out.read_text("utf-8"))
     assert [row["n"] for row in written["rows"]] == [1, 2, 3] and written["step"] == 2
     assert sum(written["asked"].values()) == 10, "one source a prompt"
+    said = said_by(capsys, "sample", str(tmp_path / "run"), "k7=", "--best-of", "4", "--max-tokens", "2")
+    assert said == said_by(capsys, "sample", str(tmp_path / "run"), "k7=", "--best-of", "4", "--max-tokens", "2")
+
+
+def test_a_question_is_answered_with_the_best_of_n() -> None:
+    digit = [{"type": "format", "name": "digit", "pattern": ".*[0-9].*"}]
+    judged, found = recipe(rewards=digit, combining={"type": "weighted"}), {}
+    for n in (1, 128):
+        with picking(judged, n, Sampling(max_tokens=2), 0, initial=judged.model) as pick:
+            answers = [pick(Prompt("sample", text="k7="), turn) for turn in range(8)]
+        found[n] = sum(any(letter.isdigit() for letter in answer) for answer in answers)
+    assert found[128] == 8 > found[1], found
+
+
+def test_a_question_whose_answers_get_no_reward_says_why() -> None:
+    exact = recipe(rewards=[{"type": "exact"}], combining={"type": "weighted"})
+    with (
+        picking(exact, 2, Sampling(max_tokens=2), 0, initial=exact.model) as pick,
+        pytest.raises(RewardError, match=r"among 2 answers.*exact: unscorable"),
+    ):
+        pick(Prompt("sample", text="k7="), 0)
+
+
+def said_by(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command printed; it must succeed."""
+    ended: object = 0
+    try:
+        ended = main(words)
+    except SystemExit as end:
+        ended = end.code
+    printed = capsys.readouterr()
+    assert not ended, printed.err
+    return printed.out

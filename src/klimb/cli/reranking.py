@@ -42,7 +42,7 @@ def best_of(target: str, words: Sequence[str], wanted: Wanted, as_json: Path | N
         wanted.n,
         step=where.step,
         initial=own.model if own else None,
-        kept=Path(where.model).parent / "combining.safetensors" if own else None,
+        kept=where.combining if own else None,
         learn=wanted.learn,
     )
     if as_json:

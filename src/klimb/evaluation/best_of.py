@@ -74,7 +74,8 @@ def expected_best(rewards: Sequence[float], values: Sequence[float], n: int) -> 
     _, place, count = np.unique(np.asarray(rewards, np.float64), return_inverse=True, return_counts=True)
     sums, ends = np.bincount(place, np.asarray(values, np.float64)), np.cumsum(count)
     sets = [comb(int(end), n) - comb(int(end - size), n) for end, size in zip(ends, count, strict=True)]
-    return sum(s / comb(len(rewards), n) * total / size for s, total, size in zip(sets, sums, count, strict=True))
+    parts = (s / comb(len(rewards), n) * total / size for s, total, size in zip(sets, sums, count, strict=True))
+    return float(sum(parts))
 
 
 def curve(prompts: Sequence[Sequence[Answer]], threshold: float) -> tuple[tuple[Row, ...], int]:
