@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from klimb.policy.loading import load as load_policy
     from klimb.policy.pull import pull
     from klimb.recipe import Recipe, load_recipe
+    from klimb.reranking import best_of
     from klimb.run import RunResult, train
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "RunResult", "load_policy", "load_recipe", "measure", "pull", "train"]
+__all__ = ["Recipe", "RunResult", "best_of", "load_policy", "load_recipe", "measure", "pull", "train"]
 
 _PLACES = {
     "Recipe": ("klimb.recipe", "Recipe"),
     "RunResult": ("klimb.run", "RunResult"),
+    "best_of": ("klimb.reranking", "best_of"),
     "load_policy": ("klimb.policy.loading", "load"),
     "load_recipe": ("klimb.recipe", "load_recipe"),
     "measure": ("klimb.examine", "measure"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
 from klimb.recipe import Recipe
-from klimb.rewards.combining.base import Combiner, Opening
+from klimb.rewards.combining.base import Combiner
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir
 from klimb.session import Session
@@ -122,19 +122,10 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
 def _combiner(session: Session, learner: Learner) -> Combiner:
     """What makes one reward of several scores; models that it looks at prompts with are loaded when they are needed."""
     from klimb.training.remembered import Remembered
-    from klimb.training.states import PromptStates
 
-    recipe, there = session.recipe, learner.reference
+    there = learner.reference
     frozen = there.policy if isinstance(there, Remembered) else None
-    tokens = recipe.training.micro_tokens
-    return recipe.combining.open(
-        Opening(
-            {name_of(reward): reward.weight for reward in recipe.rewards},
-            recipe.seed,
-            initial=PromptStates(lambda: frozen or _reference(session), tokens, stays=True),
-            current=PromptStates(lambda: session.policy, tokens),
-        )
-    )
+    return session.combiner(lambda: frozen or _reference(session))
 
 
 def _supplies(session: Session, version: Callable[[], str], stage: Timer, combiner: Combiner) -> Supplies:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from klimb.data.base import Problems
 from klimb.errors import DataError
 from klimb.generation.base import Sampler
 from klimb.generation.local import Local
 from klimb.recipe import Recipe
-from klimb.rewards.scoring import open_all
+from klimb.rewards.combining.base import Combiner, Opening
+from klimb.rewards.scoring import name_of, open_all
 from klimb.sources.base import ScoreAll
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.replayed import Replayed
@@ -36,6 +37,21 @@ class Session:
     own: Sampler
     """What the policy itself draws with: evaluations measure the policy, whatever training samples from."""
     score_all: ScoreAll
+
+    def combiner(self, initial: Callable[[], Any]) -> Combiner:
+        """What makes one reward of several scores; `initial` opens the policy of its contexts when it is needed."""
+        from klimb.training.states import PromptStates
+
+        recipe = self.recipe
+        tokens = recipe.training.micro_tokens
+        return recipe.combining.open(
+            Opening(
+                {name_of(reward): reward.weight for reward in recipe.rewards},
+                recipe.seed,
+                initial=PromptStates(initial, tokens, stays=True),
+                current=PromptStates(lambda: self.policy, tokens),
+            )
+        )
 
     @property
     def held_out(self) -> Sequence[Prompt]:

@@ -96,11 +96,12 @@ def sample(  # noqa: PLR0913 typer reads the options from the signature
     text: Annotated[
         bool, typer.Option("--text", help="Go on with the text as it is, without a chat template.")
     ] = False,
+    best_of: Annotated[int, typer.Option(min=1, help="The best of so many answers, by the rewards of the run.")] = 1,
 ) -> None:
     """Talk to a model, or to the policy of a run."""
     from klimb.cli import sampling
 
-    wanted = sampling.Wanted(temperature, top_p, max_tokens, seed, system, text)
+    wanted = sampling.Wanted(temperature, top_p, max_tokens, seed, system, text, best_of)
     sampling.sample(target, prompt, wanted, step)
 
 

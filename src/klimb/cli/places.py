@@ -22,6 +22,11 @@ class Place:
     step: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def combining(self) -> Path | None:
+        """What the run's checkpoint holds of the combining of its rewards; None where it is no run."""
+        return None if self.recipe is None else Path(self.model).parent / "combining.safetensors"
+
 
 def place(target: str, step: int | None = None) -> Place:
     """What the target names. Raises RunError or CheckpointError where it is a run that has no such good checkpoint."""

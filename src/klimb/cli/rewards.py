@@ -52,3 +52,25 @@ def fit(
     from klimb.cli import fitting
 
     fitting.fit([rows, *(also or [])], out, words or [], strength=strength, least=least)
+
+
+@rewards.command("best-of")
+def best_of(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run directory, a model folder or a model name.")
+    ],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many answers are drawn to each problem.")] = 8,
+    recipe: Annotated[str | None, typer.Option(help="The recipe whose problems and rewards are used.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="The checkpoint of a run; by default the newest.")] = None,
+    learn: Annotated[bool, typer.Option("--learn", help="Let the combining learn while it chooses.")] = False,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all of it as JSON.")
+    ] = None,
+) -> None:
+    """Choose the best of n answers by the rewards, for each n: does choosing harder bring more that is correct?"""
+    from klimb.cli import reranking
+
+    reranking.best_of(target, words or [], reranking.Wanted(n, recipe, step, learn), as_json)

@@ -27,6 +27,8 @@ class Wanted:
     seed: int
     system: str | None
     text: bool
+    best_of: int = 1
+    """How many answers the run's rewards choose among."""
 
 
 Answer = Callable[[Prompt, int], str]
@@ -59,6 +61,10 @@ def _question(question: str | None) -> str:
 @contextmanager
 def _opened(where: Place, wanted: Wanted, many: bool) -> Iterator[Answer]:
     """A function that answers the prompt of turn k; the fast engine takes seconds to set up, so only for `many`."""
+    if wanted.best_of > 1:
+        with _picked(where, wanted) as answer:
+            yield answer
+        return
     from klimb.generation.base import Request, Sampling
     from klimb.generation.local import Local
     from klimb.policy.base import PolicySettings
@@ -75,6 +81,24 @@ def _opened(where: Place, wanted: Wanted, many: bool) -> Iterator[Answer]:
             seeds = (draw_seed(wanted.seed, turn, prompt.id, 0),)
             return sampler.sample([Request(policy.render(prompt).tokens, seeds)], drawn)[0][0].text
 
+        yield answer
+
+
+@contextmanager
+def _picked(where: Place, wanted: Wanted) -> Iterator[Answer]:
+    """The same, choosing by the rewards of the run. Raises SettingsError where it is none."""
+    from klimb.generation.base import Sampling
+    from klimb.reranking import check, picking
+
+    if where.recipe is None:
+        cure = "a run directory, or leave --best-of out"
+        raise SettingsError([KlimbError(f"rewards to choose the best of {wanted.best_of} by", where.model, cure)])
+    drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
+    recipe = where.recipe.model_copy(update={"model": where.recipe.model.at(where.model)})
+    check(recipe, wanted.best_of, drawn.temperature)
+    with picking(
+        recipe, wanted.best_of, drawn, wanted.seed, initial=where.recipe.model, kept=where.combining
+    ) as answer:
         yield answer
 
 

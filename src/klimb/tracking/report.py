@@ -32,12 +32,17 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 )
 """Key, title, metrics, whether in percent."""
 EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
-    ("sources", "Scores of the sources", ("reward/",), False),
-    ("gaming", "What the reward goes with", ("hacking/",), False),
-    ("arms", "Which source gave the reward", ("bandit/share_",), True),
+    ("sources", "Scores of the sources", ("reward/<source>",), False),
+    (
+        "gaming",
+        "What the reward goes with",
+        ("hacking/by_length", "hacking/with_<source>", "hacking/disagreement"),
+        False,
+    ),
+    ("arms", "Which source gave the reward", ("bandit/share_<name>",), True),
     ("bandit", "The bandit over the sources", ("bandit/gain", "bandit/width", "bandit/saturated"), False),
 )
-"""Charts of all metrics whose names begin so, of runs with several sources; not missed where there are none."""
+"""The same of entries of the glossary, for runs with several sources; not missed where there are none."""
 INTERVALS = {"eval/accuracy": ("eval/low", "eval/high"), "eval/format": ("eval/format_low", "eval/format_high")}
 
 
@@ -82,9 +87,10 @@ def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
             absent.append(f"{title.lower()}: no {names[0]} in metrics.jsonl")
             continue
         charts.append(_chart(key, title, curves, percent))
-    for key, title, starts, percent in EXTRA if len(story.sources.rows) > 1 else ():
-        named = [name for name in dict.fromkeys(n for line in story.metrics for n in line) if name.startswith(starts)]
-        if curves := _curves(story.metrics, [name for name in named if name != "reward/std"]):
+    for key, title, entries, percent in EXTRA if len(story.sources.rows) > 1 else ():
+        names = dict.fromkeys(name for line in story.metrics for name in line)
+        known = [name for name in names if (metric := find(name)) is not None and metric.name in entries]
+        if curves := _curves(story.metrics, known):
             charts.append(_chart(key, title, curves, percent))
     charts += [chart for row in story.sources.rows if (chart := proxy(story.metrics, row)) is not None]
     return charts, absent
