@@ -43,8 +43,8 @@ MORE: dict[str, tuple[Outcome, str]] = {
     "exit thread": (FAILED, "its process exited with 6"), "trace": (LATE, TIME), "alarm": (LATE, TIME),
     "no float": (FAILED, "it raised TypeError"), "no json": (FAILED, "wrote into the channel"),
     **dict.fromkeys(
-        ("hide", "twice", "twice in C", "stop parent", "stderr", "close output", "no files", "umask", "locale", "shallow", "no path",
-         "no modules", "no collection", "nice", "handlers", "child reaper"), (SCORED, "")),
+        ("hide", "twice", "twice in C", "stop parent", "stderr", "close output", "no files", "umask", "locale",
+         "shallow", "no path", "no modules", "no collection", "nice", "handlers", "child reaper"), (SCORED, "")),
 }  # fmt: skip
 EITHER = {"gigabyte": WRONG, "eat": FAILED, "print a gigabyte": SCORED, "kill parent": WRONG}
 """What a slow machine does not end in time; of an end and a value, either may be first."""
