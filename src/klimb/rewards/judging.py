@@ -152,7 +152,7 @@ class Judging:
 def _conversation(prompt: Prompt) -> list[dict[str, str]]:
     if prompt.messages:
         return [{"role": message.role, "content": message.content} for message in prompt.messages]
-    return [{"role": "user", "content": prompt.text}]
+    return [{"role": "user", "content": prompt.text or ""}]
 
 
 def _text(answer: Any) -> str:

@@ -88,8 +88,8 @@ def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
             continue
         charts.append(_chart(key, title, curves, percent))
     for key, title, entries, percent in EXTRA if len(story.sources.rows) > 1 else ():
-        names = dict.fromkeys(name for line in story.metrics for name in line)
-        known = [name for name in names if (metric := find(name)) is not None and metric.name in entries]
+        seen = dict.fromkeys(name for line in story.metrics for name in line)
+        known = [name for name in seen if (metric := find(name)) is not None and metric.name in entries]
         if curves := _curves(story.metrics, known):
             charts.append(_chart(key, title, curves, percent))
     charts += [chart for row in story.sources.rows if (chart := proxy(story.metrics, row)) is not None]
