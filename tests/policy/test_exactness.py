@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from klimb.batch import Outputs
+from klimb.objectives import GRPO
 from klimb.policy import attention
 from tests.policy.zoo import CONFIGS, alone, batch_of, gradients, largest_gap, policy_of
 
@@ -30,6 +32,25 @@ def test_packed_log_probs_entropies_and_gradients_are_those_of_each_sequence_alo
     assert outputs.logp.dtype == outputs.entropy.dtype == torch.float32
     found = gradients(policy.model, (batch.weight * outputs.logp).sum())
     assert largest_gap(found, wanted) < 1e-4
+
+
+@EVERY
+def test_packing_changes_a_loss_and_its_gradient_by_float32_s_rounding_alone(name: str) -> None:
+    policy = policy_of(CONFIGS[name], path="packed")
+    batch = batch_of()
+    truth, entropy = alone(policy.model, batch)
+    draw = torch.Generator().manual_seed(0)
+    old = truth.detach() + 0.05 * torch.randn(truth.shape, generator=draw)
+    batch = batch.replace(advantage=torch.randn(truth.shape, generator=draw), old=old)
+    assert batch.weight is not None and batch.advantage is not None
+    scale = float((batch.weight * batch.advantage).abs().sum())
+    plain = GRPO().loss(Outputs(truth, entropy), batch).loss
+    wanted = gradients(policy.model, plain)
+    packed = GRPO().loss(policy(batch), batch).loss
+    found = gradients(policy.model, packed)
+    assert abs(float(packed.detach()) - float(plain.detach())) < 1e-6 * scale
+    apart = torch.stack([(found[weight] - wanted[weight]).double().norm() for weight in wanted]).norm()
+    assert apart < 2e-6 * torch.stack([gradient.double().norm() for gradient in wanted.values()]).norm()
 
 
 @EVERY
