@@ -13,6 +13,7 @@ from klimb.tracking.charts import Curve, curve, draw
 from klimb.tracking.console import event_line
 from klimb.tracking.metrics import find
 from klimb.tracking.proxies import proxy
+from klimb.tracking.sources import Cost
 from klimb.tracking.stages import span
 from klimb.tracking.story import Story, tell, time_by_stage
 from klimb.tracking.verdict import gamed, sides, table, verdict
@@ -60,7 +61,7 @@ def render(story: Story) -> str:
     template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
-    filters |= {"ends": _course, "gamed": gamed}
+    filters |= {"ends": _course, "gamed": gamed, "each": _each}
     engine.filters |= filters
     charts, absent = _charts(story)
     return (
@@ -88,8 +89,8 @@ def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
             continue
         charts.append(_chart(key, title, curves, percent))
     for key, title, entries, percent in EXTRA if len(story.sources.rows) > 1 else ():
-        names = dict.fromkeys(name for line in story.metrics for name in line)
-        known = [name for name in names if (metric := find(name)) is not None and metric.name in entries]
+        seen = dict.fromkeys(name for line in story.metrics for name in line)
+        known = [name for name in seen if (metric := find(name)) is not None and metric.name in entries]
         if curves := _curves(story.metrics, known):
             charts.append(_chart(key, title, curves, percent))
     charts += [chart for row in story.sources.rows if (chart := proxy(story.metrics, row)) is not None]
@@ -116,6 +117,14 @@ def _ends(line: Curve) -> str:
 
 def _course(ends: tuple[float, float] | None) -> str:
     return "-" if ends is None else f"{ends[0]:.3g} \N{RIGHTWARDS ARROW} {ends[1]:.3g}"
+
+
+def _each(cost: Cost) -> str:
+    """Seconds an answer, down to millionths."""
+    if not cost.answers:
+        return "-"
+    seconds = cost.seconds / cost.answers
+    return span(seconds) if seconds >= 0.001 else f"{1e6 * seconds:.0f} \N{MICRO SIGN}s"
 
 
 def _together(text: str) -> str:
