@@ -34,12 +34,8 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 """Key, title, metrics, whether in percent."""
 EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
     ("sources", "Scores of the sources", ("reward/<source>",), False),
-    (
-        "gaming",
-        "What the reward goes with",
-        ("hacking/by_length", "hacking/with_<source>", "hacking/disagreement"),
-        False,
-    ),
+    ("goes", "What the reward goes with", ("hacking/by_length", "hacking/with_<source>"), False),
+    ("contrary", "How far the sources disagree", ("hacking/disagreement",), False),
     ("arms", "Which source gave the reward", ("bandit/share_<name>",), True),
     ("bandit", "The bandit over the sources", ("bandit/gain", "bandit/width", "bandit/saturated"), False),
 )
