@@ -129,7 +129,7 @@ class _Choosing:
         scores = _scores(self.session.score_all, prompts, done, [names | {self.exam.correct} for names in each])
         rewards = self.combiner.rewards(number if learn else max(self.step, 1), prompts, scores)
         if learn:
-            self.combiner.observe(number, _nll(done, rewards))
+            self.combiner.observe(number, chosen_nll(done, rewards))
         return [
             [Answer(reward, named[self.exam.correct].value) for reward, named in zip(row, given, strict=True)]
             for row, given in zip(rewards, scores, strict=True)
@@ -174,7 +174,7 @@ def _no_reward(n: int, scores: Sequence[Mapping[str, Score]]) -> RewardError:
     )
 
 
-def _nll(done: Sequence[Sequence[Completion]], rewards: Rewards) -> float | None:
+def chosen_nll(done: Sequence[Sequence[Completion]], rewards: Rewards) -> float | None:
     """The mean negative log-likelihood a token of the chosen answers, one a prompt; None where none was chosen."""
     found = []
     for row, given in zip(done, rewards, strict=True):

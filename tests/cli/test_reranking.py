@@ -20,8 +20,8 @@ from klimb.config import resolve
 from klimb.errors import CheckpointError, RewardError, SettingsError
 from klimb.generation.base import Sampling
 from klimb.recipe import Recipe
-from klimb.reranking import best_of, picking
-from klimb.types import Prompt
+from klimb.reranking import best_of, chosen_nll, picking
+from klimb.types import Completion, Finish, Prompt
 
 LASER: dict[str, Any] = {
     "model": {"name": "tiny", "tiny": {"hidden": 32}},
@@ -91,6 +91,19 @@ def test_a_run_is_chosen_from_by_the_bandit_of_its_checkpoint(
     assert sum(written["asked"].values()) == 10, "one source a prompt"
     said = said_by(capsys, "sample", str(tmp_path / "run"), "k7=", "--best-of", "4", "--max-tokens", "2")
     assert said == said_by(capsys, "sample", str(tmp_path / "run"), "k7=", "--best-of", "4", "--max-tokens", "2")
+
+
+def test_the_loss_that_it_learns_by_is_that_of_the_chosen_answers() -> None:
+    rows = [[said(-1.0, -3.0), said(-0.5)], [said(-9.0), said(-4.0)], [said(-7.0)]]
+    assert chosen_nll(rows, [[1.0, 0.0], [None, 0.0], [None]]) == (2.0 + 4.0) / 2
+    assert chosen_nll(rows[2:], [[None]]) is None
+    learning = {"type": "selected_paper", "bandit": {"type": "ucb1"}, "context": "none"}
+    found = best_of(recipe(combining=learning), 2, learn=True)
+    assert sorted(found.asked.values()) in ([0, 10], [2, 8], [4, 6]), "one source for each batch of four, four and two"
+
+
+def said(*logps: float) -> Completion:
+    return Completion((1,) * len(logps), logps, "x", Finish.EOS)
 
 
 def test_weights_that_change_are_those_of_the_runs_step() -> None:
