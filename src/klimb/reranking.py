@@ -58,18 +58,13 @@ def best_of(
 
 @contextmanager
 def picking(
-    recipe: Recipe,
-    n: int,
-    drawn: Sampling,
-    seed: int,
-    *,
-    initial: PolicySettings | None = None,
-    kept: Path | None = None,
+    recipe: Recipe, n: int, drawn: Sampling, seed: int, *, step: int, initial: PolicySettings, kept: Path | None = None
 ) -> Iterator[Callable[[Prompt, int], str]]:
     """A function that answers the prompt of turn k with the best of n answers, by the recipe's combined reward.
 
     It raises RewardError where no answer gets a reward: a source that compares with a known answer cannot score. The
-    first of the n has the seed of turn k alone. Raises RewardError, CheckpointError, ModelError.
+    first of the n has the seed of turn k alone, and weights that change are those of `step`. Raises RewardError,
+    CheckpointError, ModelError.
     """
     from klimb.policy.loading import load
 
@@ -87,7 +82,7 @@ def picking(
             done = sampler.sample([Request(asked.tokens, seeds)], drawn)
             wanted = combiner.wanted(turn + 1, [asked])
             scores = _scores(score_all, [asked], done, [needed if wanted is None else wanted[0] & needed])
-            best = _best(combiner.rewards(turn + 1, [asked], scores)[0])
+            best = _best(combiner.rewards(max(step, 1), [asked], scores)[0])
             if best is None:
                 raise _no_reward(n, scores[0])
             return done[0][best].text
@@ -132,9 +127,9 @@ class _Choosing:
         for names in each:
             self.asked |= {name: count + (name in names) for name, count in self.asked.items()}
         scores = _scores(self.session.score_all, prompts, done, [names | {self.exam.correct} for names in each])
-        rewards = self.combiner.rewards(number, prompts, scores)
+        rewards = self.combiner.rewards(number if learn else max(self.step, 1), prompts, scores)
         if learn:
-            self.combiner.observe(number, _nll(done, rewards))
+            self.combiner.observe(number, chosen_nll(done, rewards))
         return [
             [Answer(reward, named[self.exam.correct].value) for reward, named in zip(row, given, strict=True)]
             for row, given in zip(rewards, scores, strict=True)
@@ -179,7 +174,7 @@ def _no_reward(n: int, scores: Sequence[Mapping[str, Score]]) -> RewardError:
     )
 
 
-def _nll(done: Sequence[Sequence[Completion]], rewards: Rewards) -> float | None:
+def chosen_nll(done: Sequence[Sequence[Completion]], rewards: Rewards) -> float | None:
     """The mean negative log-likelihood a token of the chosen answers, one a prompt; None where none was chosen."""
     found = []
     for row, given in zip(done, rewards, strict=True):

@@ -20,8 +20,8 @@ from klimb.config import resolve
 from klimb.errors import CheckpointError, RewardError, SettingsError
 from klimb.generation.base import Sampling
 from klimb.recipe import Recipe
-from klimb.reranking import best_of, picking
-from klimb.types import Prompt
+from klimb.reranking import best_of, chosen_nll, picking
+from klimb.types import Completion, Finish, Prompt
 
 LASER: dict[str, Any] = {
     "model": {"name": "tiny", "tiny": {"hidden": 32}},
@@ -93,11 +93,32 @@ def test_a_run_is_chosen_from_by_the_bandit_of_its_checkpoint(
     assert said == said_by(capsys, "sample", str(tmp_path / "run"), "k7=", "--best-of", "4", "--max-tokens", "2")
 
 
+def test_the_loss_that_it_learns_by_is_that_of_the_chosen_answers() -> None:
+    rows = [[said(-1.0, -3.0), said(-0.5)], [said(-9.0), said(-4.0)], [said(-7.0)]]
+    assert chosen_nll(rows, [[1.0, 0.0], [None, 0.0], [None]]) == (2.0 + 4.0) / 2
+    assert chosen_nll(rows[2:], [[None]]) is None
+    learning = {"type": "selected_paper", "bandit": {"type": "ucb1"}, "context": "none"}
+    found = best_of(recipe(combining=learning), 2, learn=True)
+    assert sorted(found.asked.values()) in ([0, 10], [2, 8], [4, 6]), "one source for each batch of four, four and two"
+
+
+def said(*logps: float) -> Completion:
+    return Completion((1,) * len(logps), logps, "x", Finish.EOS)
+
+
+def test_weights_that_change_are_those_of_the_runs_step() -> None:
+    rewards = [{"type": "format", "name": "digit", "pattern": ".*[0-9].*"}, {"type": "exact", "name": "judge"}]
+    points = {"digit": {"3": 0.0, "5": 10.0}, "judge": {"1": 0.0}}
+    turning = recipe(rewards=rewards, combining={"type": "scheduled", "points": points})
+    worth = [best_of(turning, 8, step=step).rows[-1].reward for step in (3, 4)]
+    assert worth[0] == 0.0 < worth[1] and worth[1] % 0.5 == 0.0, "five for a digit at step 4, over ten prompts"
+
+
 def test_a_question_is_answered_with_the_best_of_n() -> None:
     digit = [{"type": "format", "name": "digit", "pattern": ".*[0-9].*"}]
     judged, found = recipe(rewards=digit, combining={"type": "weighted"}), {}
     for n in (1, 128):
-        with picking(judged, n, Sampling(max_tokens=2), 0, initial=judged.model) as pick:
+        with picking(judged, n, Sampling(max_tokens=2), 0, step=1, initial=judged.model) as pick:
             answers = [pick(Prompt("sample", text="k7="), turn) for turn in range(8)]
         found[n] = sum(any(letter.isdigit() for letter in answer) for answer in answers)
     assert found[128] == 8 > found[1], found
@@ -106,7 +127,7 @@ def test_a_question_is_answered_with_the_best_of_n() -> None:
 def test_a_question_whose_answers_get_no_reward_says_why() -> None:
     exact = recipe(rewards=[{"type": "exact"}], combining={"type": "weighted"})
     with (
-        picking(exact, 2, Sampling(max_tokens=2), 0, initial=exact.model) as pick,
+        picking(exact, 2, Sampling(max_tokens=2), 0, step=1, initial=exact.model) as pick,
         pytest.raises(RewardError, match=r"among 2 answers.*exact: unscorable"),
     ):
         pick(Prompt("sample", text="k7="), 0)

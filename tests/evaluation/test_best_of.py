@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klimb.evaluation.best_of import Answer, curve, expected_best
+from klimb.evaluation.intervals import wilson
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), min_size=1, max_size=6), st.integers(1, 6))
@@ -51,6 +52,6 @@ def test_what_failed_is_left_out_and_counted() -> None:
     )
     assert left_out == 3 and [(row.n, row.prompts) for row in rows] == [(1, 2), (2, 1)]
     assert rows[0].correct == 0.75 and rows[1].correct == 0.0 and rows[1].score == 0.25
-    assert rows[1].low is None, "one prompt says nothing of other ones"
+    assert (rows[0].low, rows[0].high) == wilson(1.5, 2) and rows[1].high > 0.7, "one prompt says little of others"
     assert curve([[Answer(None, 1.0)]], 1.0) == ((), 1)
     assert curve([], 1.0) == ((), 0)

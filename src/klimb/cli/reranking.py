@@ -65,8 +65,7 @@ def lines_of(found: BestOf) -> list[str]:
 
 
 def _line(row: Row) -> str:
-    interval = "" if row.low is None or row.high is None else f"({100 * row.low:.1f} to {100 * row.high:.1f})"
-    correct = f"{100 * row.correct:.1f} %  {interval}"
+    correct = f"{100 * row.correct:.1f} %  ({100 * row.low:.1f} to {100 * row.high:.1f})"
     return (
         f"{row.n:>4}  {row.kl:>6.3f}  {row.prompts:>7}  {row.reward:>8.4g}  {row.score:>8.4g}  "
         f"{correct:<25} {100 * row.possible:.1f} %"

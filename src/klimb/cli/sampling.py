@@ -96,9 +96,8 @@ def _picked(where: Place, wanted: Wanted) -> Iterator[Answer]:
     drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
     recipe = where.recipe.model_copy(update={"model": where.recipe.model.at(where.model)})
     check(recipe, wanted.best_of, drawn.temperature)
-    with picking(
-        recipe, wanted.best_of, drawn, wanted.seed, initial=where.recipe.model, kept=where.combining
-    ) as answer:
+    n, initial, kept = wanted.best_of, where.recipe.model, where.combining
+    with picking(recipe, n, drawn, wanted.seed, step=where.step, initial=initial, kept=kept) as answer:
         yield answer
 
 

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from klimb.evaluation.intervals import clustered
-
-NEEDED = 2
-"""So many prompts at least for an interval. A prompt with fewer than n usable answers is left out for that n."""
+from klimb.evaluation.intervals import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the best of n is worth, over `prompts` prompts.
+    """What the best of n is worth, over the `prompts` prompts that have n usable answers.
 
     `kl` = log n - (n - 1)/n in nats, the most that choosing moves the policy; `reward` and `score` are means of the
-    chosen answers, `correct` the share of them that is, with its 95 % interval over prompts; `possible` is that share
-    for a choice that knows what is correct (pass@n).
+    chosen answers, `correct` the share of them that is, with its 95 % interval over prompts (Wilson); `possible` is
+    that share for a choice that knows what is correct (pass@n).
     """
 
     n: int
@@ -39,8 +36,8 @@ class Row:
     reward: float
     score: float
     correct: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     possible: float
 
 
@@ -101,8 +98,7 @@ def _row(n: int, prompts: Sequence[Sequence[tuple[float, float]]], threshold: fl
     scores = [[score for _, score in answers] for answers in prompts]
     right = [[float(score >= threshold) for score in row] for row in scores]
     chosen = [expected_best(given, hits, n) for given, hits in zip(rewards, right, strict=True)]
-    names = [str(place) for place in range(len(prompts))]
-    low, high = clustered(chosen, names)[1:] if len(prompts) >= NEEDED else (None, None)
+    low, high = wilson(sum(chosen), len(chosen))
     return Row(
         n=n,
         kl=log(n) - (n - 1) / n,

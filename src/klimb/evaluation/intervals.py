@@ -24,8 +24,11 @@ class Difference:
     n: int
 
 
-def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The score interval of a share of `right` in `n` (Wilson 1927); (0, 1) for n = 0. Raises ValueError."""
+def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """The score interval of a share of `right` in `n` (Wilson 1927); (0, 1) for n = 0. Raises ValueError.
+
+    `right` may be a sum of n numbers from 0 to 1, which vary no more than hits and misses of the same mean.
+    """
     if not 0 <= right <= n:
         raise ValueError(f"{right} right of {n}")
     if n == 0:

@@ -13,6 +13,7 @@ from klimb.tracking.charts import Curve, curve, draw
 from klimb.tracking.console import event_line
 from klimb.tracking.metrics import find
 from klimb.tracking.proxies import proxy
+from klimb.tracking.sources import Cost
 from klimb.tracking.stages import span
 from klimb.tracking.story import Story, tell, time_by_stage
 from klimb.tracking.verdict import gamed, sides, table, verdict
@@ -33,12 +34,8 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 """Key, title, metrics, whether in percent."""
 EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
     ("sources", "Scores of the sources", ("reward/<source>",), False),
-    (
-        "gaming",
-        "What the reward goes with",
-        ("hacking/by_length", "hacking/with_<source>", "hacking/disagreement"),
-        False,
-    ),
+    ("goes", "What the reward goes with", ("hacking/by_length", "hacking/with_<source>"), False),
+    ("contrary", "How far the sources disagree", ("hacking/disagreement",), False),
     ("arms", "Which source gave the reward", ("bandit/share_<name>",), True),
     ("bandit", "The bandit over the sources", ("bandit/gain", "bandit/width", "bandit/saturated"), False),
 )
@@ -60,7 +57,7 @@ def render(story: Story) -> str:
     template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
-    filters |= {"ends": _course, "gamed": gamed}
+    filters |= {"ends": _course, "gamed": gamed, "each": _each}
     engine.filters |= filters
     charts, absent = _charts(story)
     return (
@@ -116,6 +113,14 @@ def _ends(line: Curve) -> str:
 
 def _course(ends: tuple[float, float] | None) -> str:
     return "-" if ends is None else f"{ends[0]:.3g} \N{RIGHTWARDS ARROW} {ends[1]:.3g}"
+
+
+def _each(cost: Cost) -> str:
+    """Seconds an answer, down to millionths."""
+    if not cost.answers:
+        return "-"
+    seconds = cost.seconds / cost.answers
+    return span(seconds) if seconds >= 0.001 else f"{1e6 * seconds:.0f} \N{MICRO SIGN}s"
 
 
 def _together(text: str) -> str:
