@@ -73,7 +73,10 @@ def runs_of(study: Mapping[str, Any], files: Mapping[str, Path], asked: argparse
 
 
 def _data(files: Mapping[str, Path], side: str) -> str:
-    return f"data={{type: preferences, path: {files[side]}, held_out: {files['held_out']}}}"
+    """The settings of a side's data: prompts that were texts stay texts."""
+    with files[side].open("r", encoding="utf-8") as file:
+        form = "text" if isinstance(json.loads(next(file))["prompt"], str) else "chat"
+    return f"data={{type: preferences, form: {form}, path: {files[side]}, held_out: {files['held_out']}}}"
 
 
 def trained(run: Run, out: Path, threads: int, keep: bool) -> str:

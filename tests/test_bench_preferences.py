@@ -14,18 +14,18 @@ import pytest
 def test_the_study_of_preferences_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
-        sys.executable, "bench/preference_study.py", "bench/preference-tiny.yaml", "--seeds", "2", "--steps", "6",
-        "--judge-steps", "20", "--arms", "dpo-0.05,hypo-0.2", "--out", str(out), "--threads", "1",
+        sys.executable, "bench/preference_study.py", "bench/preference-tiny.yaml", "--seeds", "2", "--steps", "4",
+        "--judge-steps", "20", "--arms", "hypo-0.2", "--out", str(out), "--threads", "1",
         "--plot", f"{tmp_path}/a.svg",
     ]  # fmt: skip
     first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in ("judge-model-0", "arm-initial-0", "arm-dpo-0.05-1", "arm-hypo-0.2-1"):
+    for name in ("judge-model-0", "arm-initial-0", "arm-hypo-0.2-1"):
         assert f"{name}: done" in first
     rows = {line.split(" | ")[0]: line.split(" | ") for line in first.splitlines() if line.startswith("| ")}
-    assert set(rows) == {"| arm", "| ---", "| initial", "| dpo-0.05", "| hypo-0.2"}
+    assert set(rows) == {"| arm", "| ---", "| initial", "| hypo-0.2"}
     assert rows["| initial"][2].startswith("0.500 (") and rows["| initial"][3] == "0.000 (0.000 to 0.000)"
     assert not list(out.glob("arm-*/checkpoints/**/*.safetensors")), "weights of arms are not kept"
-    sides = [{json.loads(line)["prompt"][0]["content"] for line in file.open()} for file in sorted(out.glob("*.jsonl"))]
+    sides = [{json.loads(line)["prompt"] for line in file.open()} for file in sorted(out.glob("*.jsonl"))]
     assert [len(side) for side in sides[:2]] == [24, 64]
     assert not any(one & two for k, one in enumerate(sides) for two in sides[:k])
     again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout

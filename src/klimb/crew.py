@@ -42,8 +42,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
     from klimb.training.stopwatch import Stopwatch
     from klimb.training.updater import at_average
 
-    recipe, policy, watch = session.recipe, session.policy, Stopwatch()
-    version = Version(policy)
+    recipe, policy, watch, version = session.recipe, session.policy, Stopwatch(), Version(session.policy)
 
     def moved() -> None:
         version.moved()
