@@ -28,7 +28,7 @@ WEIGHTED: dict[str, Objective] = {
     ),
 }
 FORWARD = RPG(divergence="ufkl", level="sequence", clip="none", beta=BETA, reference="initial")
-STEPS = 300
+STEPS = 800
 
 
 def best(forward: bool = False) -> torch.Tensor:
