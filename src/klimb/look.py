@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,20 +38,26 @@ COURSE_TOKENS = 256
 class Models:
     """The policies that have been loaded, each once; None where one cannot be, which is told once.
 
-    And the checkpoints that have been looked at: whether what a lens reads of them is as it was written.
+    And the checkpoints that have been looked at: whether what a lens reads of them is as it was written. Hashes are
+    made beside other work, in a thread.
     """
 
     known: dict[str, Policy | None] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
-    sound: dict[Path, bool] = field(default_factory=dict)
+    sound: dict[Path, Future[str | None]] = field(default_factory=dict)
+    aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
-    def good(self, folder: Path) -> bool:
-        """Whether a checkpoint can be read."""
+    def look_at(self, folder: Path) -> Future[str | None]:
+        """Begins to read a checkpoint through: its fault, None where it has none."""
         from klimb.training import checkpoint
 
         if folder not in self.sound:
-            self.sound[folder] = checkpoint.fault(folder, READ) is None
+            self.sound[folder] = self.aside.submit(checkpoint.fault, folder, READ)
         return self.sound[folder]
+
+    def good(self, folder: Path) -> bool:
+        """Whether a checkpoint can be read."""
+        return self.look_at(folder).result() is None
 
     def load(self, settings: PolicySettings, seed: int = 0) -> Policy | None:
         """The policy that the settings name."""
@@ -135,19 +143,14 @@ class _Run:
     def view(self, step: int, groups: list[Group], models: Models, *, course: bool) -> View:
         """The step as measured by the first policy that was saved after it, beside the initial one."""
         missing: list[str] = []
-        initial = self._initial(models, missing)
+        initial = self._initial(step, models, missing)
         policy, label, drew = self._policy(step, models, initial, missing)
         one = policy or initial
         tokenizer = one.tokenizer if one is not None else None
         if tokenizer is None:
             missing.append("the tokens as texts (no tokenizer could be loaded): their numbers are shown")
-        traced = Step(
-            self.rundir,
-            self.recipe,
-            step,
-            before=lambda: self._before(step, models, initial),
-            initial=lambda: initial,
-        )
+        before = partial(self._before, step, models, initial)
+        traced = Step(self.rundir, self.recipe, step, before=before, initial=lambda: initial)
         scorers = Scorers(policy, label, initial, traced.learning, Words(tokenizer), drew)
         view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
         return replace(view, overlaps=self._overlaps(step, view, initial if course else None))
@@ -156,12 +159,7 @@ class _Run:
         self, step: int, models: Models, initial: Policy | None, missing: list[str]
     ) -> tuple[Policy | None, str, bool]:
         """The policy that measures a step, its name, and whether it is the one that drew."""
-        from klimb.training import checkpoint
-
-        saves = checkpoint.steps(self.rundir.checkpoints)
-        after = [path for path in saves if step_of(path) >= step]
-        before = [path for path in reversed(saves) if step_of(path) < step]
-        if (folder := next(filter(models.good, after + before), None)) is not None:
+        if (folder := next(filter(models.good, self._saves(step)), None)) is not None:
             saved, settings = step_of(folder), self._at(folder)
             if (policy := models.load(settings)) is not None:
                 same = saved == step - 1 and self.recipe.optimizer.type != "schedule_free"  # which saves an average
@@ -185,21 +183,33 @@ class _Run:
     def _at(self, folder: Path) -> PolicySettings:
         return self.recipe.model.at(folder / "model")
 
-    def _initial(self, models: Models, missing: list[str]) -> Policy | None:
+    def _saves(self, step: int) -> list[Path]:
+        """The checkpoints, those first that are to measure a step: the ones after it, then the newest before it."""
+        from klimb.training import checkpoint
+
+        saves = checkpoint.steps(self.rundir.checkpoints)
+        return [p for p in saves if step_of(p) >= step] + [p for p in reversed(saves) if step_of(p) < step]
+
+    def _initial(self, step: int, models: Models, missing: list[str]) -> Policy | None:
         """The model that the run began from, if it is still there and still the same."""
         import torch
 
-        from klimb.training import checkpoint, state
+        from klimb.training import state
 
         settings, seed = self.recipe.model, self.recipe.seed
+        for folder in self._saves(step)[:1]:
+            models.look_at(folder)
         policy = models.load(settings, seed)
         if policy is None:
             missing.append(f"KL to the initial model ({models.why(settings, seed)})")
             return None
-        saved = next(filter(models.good, reversed(checkpoint.steps(self.rundir.checkpoints))), None)
+        saved = next(filter(models.good, self._saves(step)), None)
         began = state.read_progress(saved).initial if saved else ""
         kinds = (None, torch.bfloat16)  # in float32 here, the weights may be those of a run in bfloat16
-        if began and not any(began == policy.version(kind) for kind in kinds):
+        same = models.aside.submit(lambda: not began or any(began == policy.version(kind) for kind in kinds))
+        if saved is not None:
+            models.load(self._at(saved))  # wanted next, and ready by the time that the hash is
+        if not same.result():
             missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
             return None
         return policy
