@@ -11,6 +11,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_study_of_preferences_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
