@@ -7,23 +7,20 @@ run has a directory of its own, so a study that was stopped goes on where it was
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy import stats
+from studies import ROOT, Words, run_all
 
-ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = {
     "accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length", "scores": "outcome/asked"
 }  # fmt: skip
@@ -136,24 +133,11 @@ def table(arms: Sequence[Arm], out: Path) -> str:
 
 def main() -> None:
     """Runs what is missing of a study, then prints its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="settings over all arms")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
-    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at the same time")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each run")
-    parser.add_argument("--table", action="store_true", help="train nothing")
-    args = parser.parse_args()
-    study = yaml.safe_load(args.study.read_text("utf-8"))
-    out: Path = args.out or ROOT / "runs" / args.study.stem
-    out.mkdir(parents=True, exist_ok=True)
+    words = Words(__doc__, seeds=5, jobs=os.cpu_count() or 1, threads=1, words="settings over all arms")
+    args, study, out = words.read()
     arms = arms_of(study, args.seeds, args.arms, args.words)
     if not args.table:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            for line in pool.map(lambda arm: train(arm, out, args.threads), arms):
-                print(line, flush=True)
+        run_all(lambda arm: train(arm, out, args.threads), arms, args.jobs)
     measure([arm.run(out) for arm in arms if lines_of(arm.run(out)) is not None])
     print(table(arms, out))
 

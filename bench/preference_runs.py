@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from replay_study import Run, train
+from studies import ROOT
 
 from klimb.recipe import load_recipe
 from klimb.seeds import seed_of
 from klimb.types import Prompt
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDES = ("judge", "train", "held_out")
 INITIAL = ("optimizer.lr=0", "training.steps=1")
 """The arm that learns nothing."""

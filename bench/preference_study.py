@@ -11,23 +11,21 @@ then every arm of every seed, each in a directory of its own, so that a study th
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-import yaml
-from preference_runs import ROOT, runs_of, split, trained
+from preference_runs import runs_of, split, trained
 from replay_study import Run
+from studies import Words, run_all
 
 from klimb import rollouts
-from klimb.evaluation.intervals import wilson
+from klimb.evaluation.intervals import normal, wilson
 from klimb.rewards.reward_model import RewardModel
 from klimb.rundir import RunDir
 
@@ -99,9 +97,7 @@ def divergence(some: Sequence[Point]) -> Spread:
 
 def score(some: Sequence[Point]) -> Spread:
     """The judge's mean score over the held-out samples of all seeds; 0, 1 = mean and spread of the pairs' answers."""
-    every = [value for one in some for value in one.scores]
-    mean, half = fmean(every), 1.96 * stdev(every) / len(every) ** 0.5
-    return mean, mean - half, mean + half
+    return normal([value for one in some for value in one.scores])
 
 
 def table(found: Mapping[str, Sequence[Point]]) -> str:
@@ -137,34 +133,18 @@ def plot(found: Mapping[str, Sequence[Point]], file: Path) -> None:
     figure.savefig(file)
 
 
-def asked_of() -> argparse.Namespace:
-    """The words of the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="settings over those of every arm")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=0, help="steps of each arm; by default those of the study")
-    parser.add_argument("--judge-steps", type=int, default=0)
-    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
-    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; 1 where seconds are to be compared")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each run")
-    parser.add_argument("--table", action="store_true", help="train nothing")
-    parser.add_argument("--plot", type=Path, default=None, metavar="FILE.svg")
-    return parser.parse_intermixed_args()
-
-
 def main() -> None:
     """Trains what is missing, lets the judge score it, and prints the table."""
-    asked = asked_of()
-    study = yaml.safe_load(asked.study.read_text("utf-8"))
-    out = (asked.out or ROOT / "runs" / asked.study.stem).resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    what = "settings over those of every arm"
+    parser = Words(__doc__, seeds=2, jobs=1, threads=os.cpu_count() or 1, words=what)
+    parser.add_argument("--steps", type=int, default=0, help="steps of each arm; by default those of the study")
+    parser.add_argument("--judge-steps", type=int, default=0)
+    parser.add_argument("--plot", type=Path, default=None, metavar="FILE.svg")
+    asked, study, out = parser.read()
+    out = out.resolve()
     judge, runs = runs_of(study, split(study, out), asked)
     for part in ([judge], runs) if not asked.table else ():
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            for line in pool.map(lambda run: trained(run, out, asked.threads, run is judge), part):
-                print(line, flush=True)
+        run_all(lambda run: trained(run, out, asked.threads, run is judge), part, asked.jobs)
     folders = sorted((judge.path(out) / "checkpoints").glob("step-*/model"))
     if not folders:
         sys.exit(f"no judge in {judge.path(out)}: see {judge.path(out).name}.log there")

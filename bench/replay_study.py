@@ -10,22 +10,19 @@ where it was. `--table` only reads what is there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy import stats
+from studies import ROOT, Words, run_all
 
-ROOT = Path(__file__).resolve().parents[1]
 Line = Mapping[str, Any]
 
 
@@ -141,29 +138,15 @@ def plot(runs: Sequence[Run], out: Path, file: Path) -> None:
 
 def main() -> None:
     """Writes the logs and runs the arms that are missing, then prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="settings over those of every arm, not of the log"
-    )
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
+    what = "settings over those of every arm, not of the log"
+    parser = Words(__doc__, seeds=2, jobs=1, threads=os.cpu_count() or 1, words=what)
     parser.add_argument("--log-steps", type=int, default=0, help="steps of the run that writes the log")
-    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; 1 where seconds are to be compared")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each run")
-    parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE.svg")
-    args = parser.parse_intermixed_args()
-    study = yaml.safe_load(args.study.read_text("utf-8"))
-    out: Path = args.out or ROOT / "runs" / args.study.stem
-    out.mkdir(parents=True, exist_ok=True)
+    args, study, out = parser.read()
     runs = runs_of(study, args.seeds, args.arms, args.words, args.log_steps)
     for part in ("log", "arms") if not args.table else ():
-        with ThreadPoolExecutor(args.jobs) as pool:
-            now = [run for run in runs if (run.kind == "log") is (part == "log")]
-            for line in pool.map(lambda run: train(run, out, args.threads), now):
-                print(line, flush=True)
+        now = [run for run in runs if (run.kind == "log") is (part == "log")]
+        run_all(lambda run: train(run, out, args.threads), now, args.jobs)
     print("\n\n".join(table(kind, runs, out) for kind in ("offline", "online") if any(r.kind == kind for r in runs)))
     if args.plot:
         plot(runs, out, args.plot)

@@ -9,18 +9,16 @@ Wilson's interval: problems are drawn, seeds are not. CPU minutes are of what th
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, median
 
-import yaml
+from studies import Words, run_all
 
 from klimb.evaluation.intervals import wilson
-from objectives import ROOT, Arm, arms_of, lines_of, train
+from objectives import Arm, arms_of, lines_of, train
 
 HEAD = "| arm | held-out accuracy, last step | by seed | before | entropy | tokens an answer | kept | s a step |\n"
 RULE = "| --- | --- | --- | --- " + 4 * "| ---: " + "|"
@@ -53,24 +51,10 @@ def table(arms: Sequence[Arm], out: Path) -> str:
 
 def main() -> None:
     """Runs what is missing of a study, then prints its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="settings over all arms")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--arms", default="", help="names, with commas between; by default all")
-    parser.add_argument("--out", type=Path, default=None, help="by default runs/<name of the study>")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each run")
-    parser.add_argument("--table", action="store_true", help="train nothing")
-    args = parser.parse_intermixed_args()
-    study = yaml.safe_load(args.study.read_text("utf-8"))
-    out: Path = args.out or ROOT / "runs" / args.study.stem
-    out.mkdir(parents=True, exist_ok=True)
+    args, study, out = Words(__doc__, seeds=2, jobs=1, threads=1, words="settings over all arms").read()
     arms = arms_of(study, args.seeds, args.arms, args.words)
     if not args.table:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            for line in pool.map(lambda arm: train(arm, out, args.threads), arms):
-                print(line, flush=True)
+        run_all(lambda arm: train(arm, out, args.threads), arms, args.jobs)
     print(table(arms, out))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"\n{(spent.ru_utime + spent.ru_stime) / 60:.1f} CPU minutes, {os.cpu_count()} cores")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from klimb.evaluation.intervals import paired_bootstrap, wilson
+from klimb.evaluation.intervals import normal, paired_bootstrap, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (5, 10), (13, 256), (256, 256), (200, 256)])
@@ -22,6 +22,15 @@ def test_the_interval_of_nothing_is_everything() -> None:
 def test_more_right_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="3 right of 2"):
         wilson(3, 2)
+
+
+def test_the_normal_interval_is_that_of_the_mean_and_its_standard_error() -> None:
+    values = [1.0, 2.0, 4.0, 9.0]
+    half = 1.96 * float(np.std(values, ddof=1)) / 2
+    assert normal(values) == pytest.approx((4.0, 4.0 - half, 4.0 + half), abs=1e-12)
+    assert normal([3.0]) == (3.0, 3.0, 3.0)
+    with pytest.raises(ValueError, match="no values"):
+        normal([])
 
 
 def test_the_bootstrap_agrees_with_the_normal_interval_on_many_problems() -> None:

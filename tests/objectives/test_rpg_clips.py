@@ -126,3 +126,19 @@ def test_a_steered_coefficient_replaces_beta() -> None:
     steered, plain = (RPG(reference="initial", beta=beta) for beta in (0.1, 0.7))
     found = steered.loss(outputs(logp), batch.replace(carried={"kl_coefficient": 0.7}))
     assert float(found.loss.detach()) == float(plain.loss(outputs(logp), batch).loss.detach())
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"beta": 0.0}, "none"),
+        ({"beta": 0.1, "clip": "none"}, "loss"),
+        ({"beta": 0.1, "clip": "rpg", "form": "reinforce"}, "clip"),
+        ({"beta": 0.1, "clip": "rpg", "form": "reinforce", "kl": "outside"}, "loss"),
+        ({"beta": 0.1, "clip": "rpg", "form": "differentiable"}, "loss"),
+        ({"beta": 0.1, "clip": "rpg", "form": "differentiable", "kl": "inside"}, "clip"),
+    ],
+    ids=str,
+)
+def test_where_the_kl_stands(settings: dict[str, object], place: str) -> None:
+    assert resolve(RPG, settings).kl_place == place

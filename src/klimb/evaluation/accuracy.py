@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from klimb import rollouts
 from klimb.errors import RewardError
 from klimb.evaluation.base import Evaluate, Evaluation, Share
-from klimb.evaluation.intervals import paired_bootstrap, wilson
+from klimb.evaluation.intervals import normal, paired_bootstrap, wilson
 from klimb.generation.base import Request, Sampler, Sampling
 from klimb.seeds import seed_of
 from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score
@@ -119,8 +119,7 @@ def mean_score(groups: Sequence[Group]) -> Share | None:
     rewards = [rollout.reward for group in groups for rollout in group.rollouts if rollout.reward is not None]
     if not rewards:
         return None
-    mean, half = fmean(rewards), 1.96 * stdev(rewards) / len(rewards) ** 0.5 if len(rewards) > 1 else 0.0
-    return Share(mean, mean - half, mean + half, len(rewards))
+    return Share(*normal(rewards), len(rewards))
 
 
 def gain(before: Sequence[Group], after: Sequence[Group], threshold: float = 1.0) -> dict[str, float]:

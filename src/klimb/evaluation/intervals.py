@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -37,6 +38,14 @@ def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
+
+
+def normal(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of `values` and its normal 95 % interval; one value is its own. Raises ValueError for none."""
+    if not values:
+        raise ValueError("the mean of no values")
+    mean, half = fmean(values), 1.96 * stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return mean, mean - half, mean + half
 
 
 def paired_bootstrap(before: Sequence[float], after: Sequence[float], draws: int = 10_000) -> Difference:

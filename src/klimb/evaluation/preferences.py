@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from klimb import functional as F
 from klimb.evaluation.base import Evaluate
-from klimb.evaluation.intervals import wilson
+from klimb.evaluation.intervals import normal, wilson
 from klimb.generation.base import Request, Sampler, Sampling
 from klimb.seeds import seed_of
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
@@ -80,9 +79,7 @@ class PreferenceExam:
     def _divergence(self, groups: Sequence[Group]) -> dict[str, float]:
         """KL(pi||ref) of whole answers on the policy's samples, nats: exact at each token, summed, with an interval."""
         values = [value for part in _batch(groups).split(self.tokens) for value in self._exact(part)]
-        mean = fmean(values)
-        half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-        return {"eval/kl": mean, "eval/kl_low": mean - half, "eval/kl_high": mean + half}
+        return dict(zip(("eval/kl", "eval/kl_low", "eval/kl_high"), normal(values), strict=True))
 
     def _exact(self, part: Batch) -> list[float]:
         import torch

@@ -142,6 +142,11 @@ def beside(main: Terms, kl: Terms) -> Terms:
     return Terms(main.loss + kl.loss, main.metrics, kl.metrics)
 
 
+def lifted(values: PerToken, batch: Batch, level: Literal["token", "sequence"]) -> PerToken:
+    """Log-probs of tokens, or their sums over the sequence at each of its tokens."""
+    return values if level == "token" else F.importance.product(values, batch.learn, batch.row, batch.rows)
+
+
 def of_kl(batch: Batch) -> Batch:
     """The batch as a KL in the loss sees it, where it has weights of its own: all tokens that could learn do."""
     return batch if batch.kl_weight is None else batch.replace(learn=batch.able, weight=batch.kl_weight)

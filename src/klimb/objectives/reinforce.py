@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from klimb import functional as F
-from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.base import given, lifted, live_rows, movement, spread
 from klimb.objectives.carried import BASELINE, Carried, Decay
 from klimb.objectives.penalty import KL, Penalised
 
@@ -69,11 +70,7 @@ class Reinforce(Penalised):
         advantage = given(batch, "advantage")
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def lift(values: PerToken, batch: Batch) -> PerToken:
-            if self.level == "token":
-                return values
-            return F.importance.product(values, batch.learn, batch.row, batch.rows)
-
+        lift = partial(lifted, level=self.level)
         ratio = F.importance.ratio(lift(log_ratio, batch))
         nowhere = ~batch.learn  # of the tokens that have a weight
         loss = F.clip.none(ratio, advantage)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from klimb import functional as F
-from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.base import given, lifted, live_rows, movement, spread
 from klimb.objectives.penalty import KL, Penalised
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ class RLOO(Penalised):
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def whole(values: PerToken, batch: Batch) -> PerToken:
-            return F.importance.product(values, batch.learn, batch.row, batch.rows)
-
+        whole = partial(lifted, level="sequence")
         ratio = F.importance.ratio(whole(log_ratio, batch))
         nowhere = ~batch.learn  # of the tokens that have a weight
         loss = F.clip.none(ratio, given(batch, "advantage"))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from klimb import functional as F
 from klimb.errors import KlimbError
-from klimb.objectives.base import Objective, beside, given, live_rows, movement, of_kl, spread, terms
+from klimb.objectives.base import Objective, beside, given, lifted, live_rows, movement, of_kl, spread, terms
 from klimb.objectives.carried import COEFFICIENT, Carried, Control, Refresh
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class RPG(Objective):
 
     def _kl(self, gaps: Gaps, batch: Batch) -> tuple[PerToken, PerToken]:
         """beta K of each token, and the term whose gradient is that of beta D, for a KL outside the clip."""
-        logp, lw, lu = (self._lift(values, batch) for values in gaps)
+        logp, lw, lu = (lifted(values, batch, self.level) for values in gaps)
         value, force = F.divergence.FORMS[self.divergence]
         beta = batch.carried.get(COEFFICIENT, self.beta)
         pull = beta * force(lw.detach(), lu)
@@ -144,29 +144,24 @@ class RPG(Objective):
     def _climb(self, gaps: Gaps, batch: Batch, pull: PerToken | float) -> tuple[PerToken, dict[str, PerToken]]:
         """The loss of A, with the `pull` that is inside the clip, and how far the policy has moved."""
         advantage = given(batch, "advantage").detach()
-        logp, lw = (self._lift(values, batch) for values in gaps[:2])
+        logp, lw = (lifted(values, batch, self.level) for values in gaps[:2])
         ratio = F.importance.ratio(lw)
         weight = ratio.detach()
-        lifted, pushed = advantage + pull / weight, weight * advantage + pull  # A', and what multiplies grad log pi
+        regularised = advantage + pull / weight  # A'
+        pushed = weight * advantage + pull  # what multiplies grad log pi
         sign = advantage if self.clip == "dual" else pushed
-        loss, clipped = self._clipped(lifted, pushed, ratio, logp, sign)
+        loss, clipped = self._clipped(regularised, pushed, ratio, logp, sign)
         return loss, movement(gaps[1], ratio, clipped)
 
     def _clipped(
-        self, lifted: PerToken, pushed: PerToken, ratio: PerToken, logp: PerToken, sign: PerToken
+        self, regularised: PerToken, pushed: PerToken, ratio: PerToken, logp: PerToken, sign: PerToken
     ) -> tuple[PerToken, TokenMask]:
-        """The loss whose gradient is -pushed grad log pi (pushed = w lifted) where live, and where the clip cuts."""
+        """The loss whose gradient is -pushed grad log pi (pushed = w A') where live, and where the clip cuts."""
         if self.clip == "cispo":
-            return F.clip.cispo(ratio, lifted, logp, self.cap), (ratio > self.cap) & (pushed != 0)
+            return F.clip.cispo(ratio, regularised, logp, self.cap), (ratio > self.cap) & (pushed != 0)
         never = (math.inf, math.inf, math.inf)
         bounds = never if self.clip == "none" else (self.eps_low, self.eps_high, self.c)
         cut = ~F.clip.dual_live(ratio, sign, *bounds) & (pushed != 0)
         if self.form == "reinforce":
             return F.clip.score_by(pushed, ratio, logp, sign, bounds), cut
-        return F.clip.dual_by(ratio, lifted, sign, bounds), cut
-
-    def _lift(self, values: PerToken, batch: Batch) -> PerToken:
-        """Log-probs of tokens, or their sums over the sequence at each of its tokens."""
-        if self.level == "token":
-            return values
-        return F.importance.product(values, batch.learn, batch.row, batch.rows)
+        return F.clip.dual_by(ratio, regularised, sign, bounds), cut

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from klimb import functional as F
 from klimb.errors import KlimbError
-from klimb.objectives.base import given, live_rows, movement, spread
+from klimb.objectives.base import given, lifted, live_rows, movement, spread
 from klimb.objectives.penalty import Penalised
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ class TOPR(Penalised):
         advantage = given(batch, "advantage")
         log_ratio = now.logp - batch.old_or(now.logp)
 
-        def lift(values: PerToken, batch: Batch) -> PerToken:
-            if self.level == "token":
-                return values
-            return F.importance.product(values, batch.learn, batch.row, batch.rows)
-
+        lift = partial(lifted, level=self.level)
         ratio = F.importance.ratio(lift(log_ratio, batch))
         held = F.clip.tapered(ratio, advantage, self.good, self.bad)
         loss = -held * advantage * lift(now.logp, batch)

@@ -48,7 +48,8 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._ask = self._hear = -1
         self._count, self._mark = 0, secrets.token_hex(16)
-        self._fresh = True
+        self._loaded = 0
+        """The number of the request that loaded the function into this process."""
 
     def start(self) -> None:
         """Starts the process and loads the function. Raises RewardError where it cannot be used."""
@@ -60,7 +61,7 @@ class Worker:
             self._refuse(f"it was not loaded within {self._start_s:g} s")
         except WorkerDied as error:
             self._refuse(str(error))
-        self.shape, self._fresh = str(answer["shape"]), True
+        self.shape, self._loaded = str(answer["shape"]), self._count
 
     def call(self, arguments: Mapping[str, Any], count: int, seed: int, deadline: float) -> dict[str, Any]:
         """The answer for `count` completions: `values`, or the `error` that was raised.
@@ -71,14 +72,13 @@ class Worker:
         if self._process is None or self._process.poll() is not None:
             self.start()
         request = {"arguments": arguments, "count": count, "seed": seed}
-        fresh, self._fresh = self._fresh, False
+        fresh = self._count == self._loaded
         try:
             return self._exchange(request, deadline)
         except WorkerDied:
             if fresh:
                 raise
         self.start()  # what an earlier request left behind may have killed it: one that died alone died of itself
-        self._fresh = False
         return self._exchange(request, deadline)
 
     def close(self) -> None:

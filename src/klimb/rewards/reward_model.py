@@ -53,21 +53,22 @@ class ModelScorer:
         found: list[Score | None] = []
         for prompt, completion in zip(prompts, completions, strict=True):
             try:
-                groups = self._with(groups, prompt, completion)
+                self._add(groups, prompt, completion)
                 found.append(None)
             except DataError as fault:
                 found.append(Score(Outcome.UNSCORABLE, reason=fault.line()))
         values = iter(self._values(groups) if groups else [])
         return [Score.of(next(values)) if one is None else one for one in found]
 
-    def _with(self, groups: list[Group], prompt: Prompt, completion: Completion) -> list[Group]:
-        """The groups and one answer more; answers to one prompt that stand side by side share it. Raises DataError."""
+    def _add(self, groups: list[Group], prompt: Prompt, completion: Completion) -> None:
+        """Adds one answer; answers to one prompt that stand side by side share it. Raises DataError."""
         tokens = self._policy.reply(completion.text)
         asked = self._policy.render(replace(prompt, tokens=()), len(tokens))
         row = Rollout(Completion(tokens, (), completion.text, Finish.EOS), 0, 0)
         if groups and groups[-1].prompt.tokens == asked.tokens:
-            return [*groups[:-1], replace(groups[-1], rollouts=(*groups[-1].rollouts, row))]
-        return [*groups, Group(asked, (row,))]
+            groups[-1] = replace(groups[-1], rollouts=(*groups[-1].rollouts, row))
+        else:
+            groups.append(Group(asked, (row,)))
 
     def _values(self, groups: Sequence[Group]) -> list[float]:
         """The reward of each answer of the groups, in order."""
