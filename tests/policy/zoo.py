@@ -103,7 +103,8 @@ def alone(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     for row, tokens in enumerate(torch.split(batch.tokens, batch.lengths.tolist())):
         prompt = batch.prompts[int(batch.group[row])]
         logits = model(input_ids=torch.cat([prompt, tokens])[None], use_cache=False).logits[0]
-        every = (logits[prompt.numel() - 1 : -1].float() / batch.temperature).log_softmax(-1)
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        every = (logits[prompt.numel() - 1 : -1].to(wide) / batch.temperature).log_softmax(-1)
         logps.append(every.gather(-1, tokens[:, None])[:, 0])
         entropies.append(-(every.exp() * every).sum(-1))
     return torch.cat(logps), torch.cat(entropies)
