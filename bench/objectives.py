@@ -3,6 +3,7 @@
 Usage: bench/objectives.sh STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--table] [KEY=VALUE ...]
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all arms) and `arms` (settings of each). Every
 run has a directory of its own, so a study that was stopped goes on where it was. `--table` only reads what is there.
+CPU minutes are of what this call ran.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from studies import ROOT, Words, run_all
+from studies import ROOT, Words, interval, run_all, spent, train
 
 NUMBERS = {
     "accuracy": "eval/accuracy", "entropy": "policy/entropy", "length": "eval/length", "scores": "outcome/asked"
@@ -55,15 +55,6 @@ def arms_of(study: Mapping[str, Any], seeds: int, chosen: str, more: Sequence[st
     return [Arm(name, seed, recipe, (*shared, *study["arms"][name])) for seed in range(seeds) for name in names]
 
 
-def train(arm: Arm, out: Path, threads: int) -> str:
-    """Trains one arm; a line that says how it ended. A run that is done already ends at once."""
-    log = out / f"{arm.run(out).name}.log"
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with log.open("w") as file:
-        code = subprocess.run(arm.command(out), stdout=file, stderr=file, env=environment, check=False).returncode
-    return f"{arm.run(out).name}: {'done' if code == 0 else f'ended with code {code}, see {log}'}"
-
-
 def measure(runs: Sequence[Path]) -> None:
     """KL(last || initial) of each run that has none yet, all in one process: most of it would be start-up."""
     missing = [str(run) for run in runs if not (run / "divergence.json").exists()]
@@ -91,15 +82,6 @@ def reached(run: Path) -> dict[str, float] | None:
     found = {name: float({**last, **lines[-1]}.get(metric, math.nan)) for name, metric in NUMBERS.items()}
     kl = float(json.loads((run / "divergence.json").read_text("utf-8"))["kl"])
     return found | {"start": float(lines[0]["eval/accuracy"]), "kl": kl, "seconds": step}
-
-
-def interval(values: Sequence[float]) -> str:
-    """The mean over the seeds with its 95 % interval (Student's t); the value alone where there is one seed."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return f"{mean:.3f} ± {half:.3f}"
 
 
 def table(arms: Sequence[Arm], out: Path) -> str:
@@ -137,9 +119,9 @@ def main() -> None:
     args, study, out = words.read()
     arms = arms_of(study, args.seeds, args.arms, args.words)
     if not args.table:
-        run_all(lambda arm: train(arm, out, args.threads), arms, args.jobs)
+        run_all(lambda arm: train(arm.command(out), arm.run(out), args.threads), arms, args.jobs)
     measure([arm.run(out) for arm in arms if lines_of(arm.run(out)) is not None])
-    print(table(arms, out))
+    print(f"{table(arms, out)}\n\n{spent()}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from replay_study import Run, train
-from studies import ROOT
+from replay_study import Run
+from studies import ROOT, train
 
 from klimb.recipe import load_recipe
 from klimb.seeds import seed_of
@@ -85,7 +85,7 @@ def trained(run: Run, out: Path, threads: int, keep: bool) -> str:
     if marker.exists():
         same = marker.read_text("utf-8") == words
         return f"{run.path(out).name}: done" if same else sys.exit(f"{run.path(out)} has other settings: another --out")
-    line = train(run, out, threads)
+    line = train(run.command(out), run.path(out), threads)
     if line.endswith(": done"):
         marker.write_text(words, "utf-8")
         for file in (run.path(out) / "checkpoints").rglob("*.safetensors") if not keep else ():

@@ -22,7 +22,7 @@ from typing import Any
 
 from preference_runs import runs_of, split, trained
 from replay_study import Run
-from studies import Words, run_all
+from studies import Words, run_all, spent
 
 from klimb import rollouts
 from klimb.evaluation.intervals import normal, wilson
@@ -153,7 +153,7 @@ def main() -> None:
     print(f"\nThe judge prefers people's choice in {share} of the held-out pairs; people prefer the longer answer in")
     print(f"{last['eval/longer_wins']:.1%}.\n")
     found = points(runs, judged(folders[-1], runs, out), out)
-    print(table(found))
+    print(f"{table(found)}\n\n{spent()}")
     if asked.plot:
         plot(found, asked.plot)
 

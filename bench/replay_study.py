@@ -5,14 +5,13 @@ Usage: python bench/replay_study.py STUDY.yaml [--seeds N] [--arms a,b] [--log-s
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all runs), `log` (settings of the run that
 writes the log: the initial model, whose rate is 0), `offline` and `online` (settings of each arm). The log of a seed is
 written first, then every arm of it is trained. Each run has a directory of its own, so a study that was stopped goes on
-where it was. `--table` only reads what is there.
+where it was. `--table` only reads what is there. CPU minutes are of what this call ran.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from studies import ROOT, Words, run_all
+from studies import ROOT, Words, interval, run_all, spent, train
 
 Line = Mapping[str, Any]
 
@@ -40,10 +38,13 @@ class Run:
         """Where it lies."""
         return out / f"{self.kind}-{self.arm}-{self.seed}"
 
+    def log(self, out: Path) -> Path:
+        """Where the log of its seed lies."""
+        return out / f"log-initial-{self.seed}"
+
     def command(self, out: Path) -> list[str]:
         """The command that trains it, or goes on with it; `LOG` in a setting stands for the log of its seed."""
-        log = out / f"log-initial-{self.seed}"
-        words = [word.replace("LOG", str(log)) for word in self.words]
+        words = [word.replace("LOG", str(self.log(out))) for word in self.words]
         place = [f"run={self.path(out)}", f"seed={self.seed}"]
         return [sys.executable, "-m", "klimb.cli", "train", self.recipe, *words, *place]
 
@@ -66,48 +67,38 @@ def runs_of(study: Mapping[str, Any], seeds: int, chosen: str, more: Sequence[st
     ]
 
 
-def train(run: Run, out: Path, threads: int) -> str:
-    """Trains one run; a line that says how it ended. A run that is done already ends at once."""
-    log = out / f"{run.path(out).name}.log"
-    with log.open("w") as file:
-        code = subprocess.run(
-            run.command(out), stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False
-        ).returncode
-    return f"{run.path(out).name}: {'done' if code == 0 else f'ended with code {code}, see {log}'}"
+def curve(run: Run, out: Path) -> list[tuple[int, float, float]]:
+    """(step, held-out accuracy, seconds of training until then, evaluations left out) of a run; empty where none is.
 
-
-def curve(path: Path) -> list[tuple[int, float, float]]:
-    """(step, held-out accuracy, seconds of training until then, evaluations left out) of a run; empty where none is."""
-    file, found, spent = path / "metrics.jsonl", [], 0.0
-    lines: list[Line] = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    for line in lines:
+    What the initial model knew is taken from the run that wrote the log of this seed, where the arm did not ask it.
+    """
+    found, spent = [], 0.0
+    mine = _lines(run.path(out))
+    start = _lines(run.log(out))[:1] if mine and "eval/accuracy" not in mine[0] else []
+    for line in (*start, *mine):
         spent += line["time/step"] - line.get("time/evaluate", 0.0) if line["step"] else 0.0
         if "eval/accuracy" in line:
             found.append((int(line["step"]), float(line["eval/accuracy"]), spent))
     return found
 
 
-def interval(values: Sequence[float]) -> str:
-    """The mean over the seeds with its 95 % interval (Student's t); the value alone where there is one seed."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{100 * mean:.1f}"
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return f"{100 * mean:.1f} ± {100 * half:.1f}"
+def _lines(path: Path) -> list[Line]:
+    file = path / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def table(kind: str, runs: Sequence[Run], out: Path) -> str:
     """Accuracy in percent at each evaluated step, by arm, in Markdown; and the seconds of training of a whole run."""
     mine = [run for run in runs if run.kind == kind]
     arms = dict.fromkeys(run.arm for run in mine)
-    curves = {arm: [c for run in mine if run.arm == arm and (c := curve(run.path(out)))] for arm in arms}
+    curves = {arm: [c for run in mine if run.arm == arm and (c := curve(run, out))] for arm in arms}
     steps = sorted({step for some in curves.values() for one in some for step, _, _ in one})
     head = [kind, "seeds", *(f"step {step}" for step in steps), "seconds"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for arm in arms:
         at = [[accuracy for one in curves[arm] for s, accuracy, _ in one if s == step] for step in steps]
         whole = [one[-1][2] for one in curves[arm] if one[-1][0] == steps[-1]]
-        cells = [interval(values) if values else "" for values in at]
+        cells = [interval([100 * value for value in values], 1) if values else "" for values in at]
         row = [arm, str(len(curves[arm])), *cells, f"{np.mean(whole):.0f}" if whole else "not ended"]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -123,7 +114,7 @@ def plot(runs: Sequence[Run], out: Path, file: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for axis, (kind, place, label) in zip(axes, (("offline", 0, "steps"), ("online", 2, "seconds")), strict=True):
         for arm in dict.fromkeys(run.arm for run in runs if run.kind == kind):
-            every = [curve(run.path(out)) for run in runs if run.arm == arm and run.kind == kind]
+            every = [curve(run, out) for run in runs if run.arm == arm and run.kind == kind]
             if not every or not all(every) or len({len(one) for one in every}) > 1:
                 continue
             mean = np.mean(np.array(every), axis=0)
@@ -146,8 +137,9 @@ def main() -> None:
     runs = runs_of(study, args.seeds, args.arms, args.words, args.log_steps)
     for part in ("log", "arms") if not args.table else ():
         now = [run for run in runs if (run.kind == "log") is (part == "log")]
-        run_all(lambda run: train(run, out, args.threads), now, args.jobs)
+        run_all(lambda run: train(run.command(out), run.path(out), args.threads), now, args.jobs)
     print("\n\n".join(table(kind, runs, out) for kind in ("offline", "online") if any(r.kind == kind for r in runs)))
+    print(f"\n{spent()}")
     if args.plot:
         plot(runs, out, args.plot)
 

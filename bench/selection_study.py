@@ -9,16 +9,14 @@ Wilson's interval: problems are drawn, seeds are not. CPU minutes are of what th
 
 from __future__ import annotations
 
-import os
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from studies import Words, run_all
+from studies import Words, run_all, spent, train
 
 from klimb.evaluation.intervals import wilson
-from objectives import Arm, arms_of, lines_of, train
+from objectives import Arm, arms_of, lines_of
 
 HEAD = "| arm | held-out accuracy, last step | by seed | before | entropy | tokens an answer | kept | s a step |\n"
 RULE = "| --- | --- | --- | --- " + 4 * "| ---: " + "|"
@@ -54,10 +52,8 @@ def main() -> None:
     args, study, out = Words(__doc__, seeds=2, jobs=1, threads=1, words="settings over all arms").read()
     arms = arms_of(study, args.seeds, args.arms, args.words)
     if not args.table:
-        run_all(lambda arm: train(arm, out, args.threads), arms, args.jobs)
-    print(table(arms, out))
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"\n{(spent.ru_utime + spent.ru_stime) / 60:.1f} CPU minutes, {os.cpu_count()} cores")
+        run_all(lambda arm: train(arm.command(out), arm.run(out), args.threads), arms, args.jobs)
+    print(f"{table(arms, out)}\n\n{spent()}")
 
 
 if __name__ == "__main__":

@@ -25,5 +25,7 @@ def test_the_study_of_replay_runs_goes_on_and_prints_its_tables(root: Path, tmp_
     again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
     assert "| offline | seeds | step 0 | step 2 | step 4 | seconds |" in again
     assert "| ppo | 1 |" in again and "| replay-50 | 1 |" in again
-    assert again in first, "the same tables from what is there"
+    tables, spent = again.rsplit("\n\n", 1)
+    assert tables in first, "the same tables from what is there"
+    assert "0.0 CPU minutes" in spent and "0.0 CPU minutes" not in first, "of this call"
     assert (tmp_path / "a.svg").stat().st_size > 1000
