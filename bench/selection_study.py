@@ -48,7 +48,7 @@ def row(arm: str, runs: Sequence[Path], control: Sequence[Path]) -> str:
     if len(found) < len(runs):
         return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | | |"
     each = [(value, name) for run in runs for name, value in answers(run).items()]
-    mean, low, high = clustered(*zip(*each, strict=True))
+    mean, low, high = clustered([value for value, _ in each], [name for _, name in each])
     seeds = " ".join(f"{fmean(answers(run).values()):.1%}" for run in runs)
     cells = [f"{mean:.1%} ({low:.1%} to {high:.1%}) of {len(each)}", seeds, against(runs, control)]
     last = [lines[-1] for lines in found]
