@@ -5,9 +5,9 @@ Usage: python bench/replay_study.py STUDY.yaml [--seeds N] [--arms a,b] [--log-s
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all runs), `log` (settings of the run that
 writes the log: the initial model, whose rate is 0), `offline` and `online` (settings of each arm). The log of a seed is
 written first, then every arm of it is trained. Each run has a directory of its own, so a study that was stopped goes on
-where it was. `--table` only reads what is there. CPU minutes are of what this call ran. Columns of the last
-step: `effective`, the effective sample size of whole answers over their number; `clipped`, the share of tokens whose
-gradient a clip cut off.
+where it was. `--table` only reads what is there. CPU minutes are of what this call ran. Columns of the end (the
+mean of the last four steps that have it): `effective`, the effective sample size of whole answers over their number;
+`clipped`, the share of tokens whose gradient a clip cut off.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from studies import ROOT, Words, interval, run_all, spent, train
 
 Line = Mapping[str, Any]
 ENDS = {"effective": ("replay/effective", "policy/effective"), "clipped": ("policy/clip_share",)}
-"""What stands of the last step that has it, by column: the first of these metrics that the run has."""
+"""What stands of the end of a run, by column: the first of these metrics that it has."""
+LAST = 4
+"""So many of the last steps are the end: a step's effective size is a noisy number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,10 @@ def curve(run: Run, out: Path) -> list[tuple[int, float, float]]:
 
 
 def at_end(run: Run, out: Path, names: Sequence[str]) -> float | None:
-    """The last value of the first of these metrics that a run has; None where it has none of them."""
+    """The mean of the last values of the first of these metrics that a run has; None where it has none of them."""
     lines = _lines(run.path(out))
     found = ([line[name] for line in lines if line.get(name) is not None] for name in names)
-    return next((float(values[-1]) for values in found if values), None)
+    return next((fmean(values[-LAST:]) for values in found if values), None)
 
 
 def _lines(path: Path) -> list[Line]:
