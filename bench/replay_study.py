@@ -5,7 +5,9 @@ Usage: python bench/replay_study.py STUDY.yaml [--seeds N] [--arms a,b] [--log-s
 A study is a YAML file: `recipe` (a recipe's name), `words` (settings for all runs), `log` (settings of the run that
 writes the log: the initial model, whose rate is 0), `offline` and `online` (settings of each arm). The log of a seed is
 written first, then every arm of it is trained. Each run has a directory of its own, so a study that was stopped goes on
-where it was. `--table` only reads what is there. CPU minutes are of what this call ran.
+where it was. `--table` only reads what is there. CPU minutes are of what this call ran. Columns of the end (the
+mean of the last four steps that have it): `effective`, the effective sample size of whole answers over their number;
+`clipped`, the share of tokens whose gradient a clip cut off.
 """
 
 from __future__ import annotations
@@ -16,12 +18,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from studies import ROOT, Words, interval, run_all, spent, train
 
 Line = Mapping[str, Any]
+ENDS = {"effective": ("replay/effective", "policy/effective"), "clipped": ("policy/clip_share",)}
+"""What stands of the end of a run, by column: the first of these metrics that it has."""
+LAST = 4
+"""So many of the last steps are the end: a step's effective size is a noisy number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +89,33 @@ def curve(run: Run, out: Path) -> list[tuple[int, float, float]]:
     return found
 
 
+def at_end(run: Run, out: Path, names: Sequence[str]) -> float | None:
+    """The mean of the last values of the first of these metrics that a run has; None where it has none of them."""
+    lines = _lines(run.path(out))
+    found = ([line[name] for line in lines if line.get(name) is not None] for name in names)
+    return next((fmean(values[-LAST:]) for values in found if values), None)
+
+
 def _lines(path: Path) -> list[Line]:
     file = path / "metrics.jsonl"
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def table(kind: str, runs: Sequence[Run], out: Path) -> str:
-    """Accuracy in percent at each evaluated step, by arm, in Markdown; and the seconds of training of a whole run."""
+    """Accuracy in percent at each evaluated step, by arm, in Markdown; then `ENDS`, and a whole run's seconds."""
     mine = [run for run in runs if run.kind == kind]
     arms = dict.fromkeys(run.arm for run in mine)
     curves = {arm: [c for run in mine if run.arm == arm and (c := curve(run, out))] for arm in arms}
     steps = sorted({step for some in curves.values() for one in some for step, _, _ in one})
-    head = [kind, "seeds", *(f"step {step}" for step in steps), "seconds"]
+    head = [kind, "seeds", *(f"step {step}" for step in steps), *ENDS, "seconds"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for arm in arms:
         at = [[accuracy for one in curves[arm] for s, accuracy, _ in one if s == step] for step in steps]
         whole = [one[-1][2] for one in curves[arm] if one[-1][0] == steps[-1]]
         cells = [interval([100 * value for value in values], 1) if values else "" for values in at]
+        for names in ENDS.values():
+            ends = [end for run in mine if run.arm == arm and (end := at_end(run, out, names)) is not None]
+            cells.append(interval(ends, 2) if ends else "none")
         row = [arm, str(len(curves[arm])), *cells, f"{np.mean(whole):.0f}" if whole else "not ended"]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import yaml
 @pytest.mark.slow
 def test_the_study_of_replay_runs_goes_on_and_prints_its_tables(root: Path, tmp_path: Path) -> None:
     study = yaml.safe_load((root / "bench/replay-tiny.yaml").read_text("utf-8"))
-    assert len(study["offline"]) == 15 and set(study["online"]) == {"replay-0", "replay-50"}
+    assert len(study["offline"]) == 17 and set(study["online"]) == {"replay-0", "replay-50"}
     command = [
         sys.executable, "bench/replay_study.py", "bench/replay-tiny.yaml", "training.steps=4", "evaluation.every=2",
         "--seeds", "1", "--log-steps", "3", "--arms", "ppo,replay-50", "--out", f"{tmp_path}/out", "--threads", "1",
@@ -23,7 +23,7 @@ def test_the_study_of_replay_runs_goes_on_and_prints_its_tables(root: Path, tmp_
     for name in ("log-initial-0", "offline-ppo-0", "online-replay-50-0"):
         assert f"{name}: done" in first
     again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "| offline | seeds | step 0 | step 2 | step 4 | seconds |" in again
+    assert "| offline | seeds | step 0 | step 2 | step 4 | effective | clipped | seconds |" in again
     assert "| ppo | 1 |" in again and "| replay-50 | 1 |" in again
     tables, spent = again.rsplit("\n\n", 1)
     assert tables in first, "the same tables from what is there"

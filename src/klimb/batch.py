@@ -14,7 +14,7 @@ from klimb.types import Finish, Group
 
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
-    "able", "kl_weight",
+    "able", "kl_weight", "unmoved",
 )  # fmt: skip
 PER_ROW = ("group", "reward", "scored", "truncated", "key", "label", "age")
 
@@ -84,6 +84,7 @@ class Batch:
     age: RowGroups | None = None
     able: TokenMask | None = None
     kl_weight: PerToken | None = None
+    unmoved: TokenMask | None = None
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:
@@ -128,7 +129,9 @@ class Batch:
 
     def old_or(self, now: PerToken) -> PerToken:
         """`old` where it is known; else the policy has not moved since it sampled, and old = now, detached."""
-        return now.detach() if self.old is None else self.old
+        if self.old is None:
+            return now.detach()
+        return self.old if self.unmoved is None else torch.where(self.unmoved, now.detach(), self.old)
 
     def to(self, device: torch.device | str) -> Batch:
         """This batch on another device."""

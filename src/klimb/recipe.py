@@ -98,7 +98,7 @@ class Recipe(Settings):
     def demands(self) -> Demands:
         """What the objective asks of answers that another policy drew."""
         objective = self.objective
-        return Demands(objective.type, "answers" not in objective.needs, objective.minimum_group)
+        return Demands(objective.type, "groups" in objective.needs, objective.minimum_group)
 
     def files(self) -> list[Path]:
         """The user's own Python files and fitted models that this recipe runs: part of what a run is, like its data."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,10 @@ from klimb.objectives import RPG, Objective, Reinforce
 from klimb.objectives.penalty import KL
 from klimb.proving import Enumerable, World, world
 from klimb.proving.policy import Parameters
+from klimb.sources.replayed import Replayed
+from klimb.training.replaying import by_behaviour
+from klimb.types import Completion, Finish, Group, Prompt, Rollout
+from tests.sources.test_replayed import log, supplies
 
 BETA = 0.5
 START = world("log", Enumerable(words=3, length=2), 0.0, given=True)
@@ -51,13 +56,15 @@ def answers(here: World, drawn: list[int], share: list[float]) -> Batch:
     return rows.replace(advantage=rows.reward[rows.row], weight=weight)
 
 
-def climbed(objective: Objective, drawn: Callable[[Parameters], Batch], at: torch.Tensor) -> torch.Tensor:
+def climbed(
+    objective: Objective, drawn: Callable[[Parameters], Batch], at: torch.Tensor, steps: int = STEPS
+) -> torch.Tensor:
     """The probabilities of the answers after many steps up the gradient, `at` being the tokens of the batch."""
     theta = START.theta.clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=0.1)
-    for count in range(STEPS):
+    for count in range(steps):
         for part in optimizer.param_groups:
-            part["lr"] = 0.1 * (1 - count / STEPS)
+            part["lr"] = 0.1 * (1 - count / steps)
         logp = START.policy.logp(theta).flatten()[at]
         batch = drawn(theta.detach())
         optimizer.zero_grad()
@@ -79,7 +86,7 @@ def from_log(objective: Objective, weighted: bool) -> torch.Tensor:
     return climbed(objective, lambda _: batch if weighted else batch.replace(old=None), at)
 
 
-def on_policy(objective: Objective) -> torch.Tensor:
+def on_policy(objective: Objective, steps: int = STEPS) -> torch.Tensor:
     """Trained on what the policy says itself, at every step anew."""
     drawn, at = every()
 
@@ -87,7 +94,7 @@ def on_policy(objective: Objective) -> torch.Tensor:
         here = replace(START, old=theta)
         return answers(here, drawn, here.policy.whole(here.old_logp)[0].exp().tolist())
 
-    return climbed(objective, now, at)
+    return climbed(objective, now, at, steps)
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -123,3 +130,28 @@ def test_a_log_of_ten_thousand_draws_leads_there_within_its_noise() -> None:
     objective = WEIGHTED["RPG, urkl"]
     assert apart(climbed(objective, lambda _: batch, at), best()) < 0.05
     assert apart(climbed(objective, lambda _: batch.replace(old=None), at), best()) > 0.1
+
+
+def test_what_the_source_replays_beside_fresh_answers_climbs_the_same_way_at_every_step(tmp_path: Path) -> None:
+    logp, rewards = START.policy.logp(MU)[0], START.reward[0]
+    done = [
+        Completion(answer, tuple(logp[START.policy.places(k)].tolist()), "", Finish.EOS)
+        for k, answer in enumerate(START.policy.answers)
+    ]
+    rows = tuple(Rollout(one, k, k, {}, float(rewards[k])) for k, one in enumerate(done))
+    written = log(tmp_path, Group(Prompt("p", text="", tokens=(1,)), rows))
+    (again,) = Replayed(logs=written, prompts=1).open(supplies()).groups(1)
+    batch = by_behaviour(Batch.of([replace(again, age=None), again]))
+    said = START.policy.whole(logp[None])[0].exp()
+    given = {"ref": START.ref_logp[0].repeat(2), "advantage": rewards.repeat(2)[batch.row]}
+
+    def now(theta: Parameters) -> Batch:
+        own = START.policy.whole(START.policy.logp(theta))[0].exp()
+        share = torch.cat([own, said]) / 2  # each half of the batch is all that its policy says
+        return batch.replace(weight=(share / batch.lengths)[batch.row], **given)
+
+    at, objective = every()[1].repeat(2), WEIGHTED["RPG, urkl"]
+    there = on_policy(objective, steps=60)
+    assert apart(there, START.policy.whole(START.policy.logp(START.theta))[0].exp()) > 0.1, "it is on its way"
+    assert apart(climbed(objective, now, at, steps=60), there) < 1e-6
+    assert apart(climbed(objective, lambda theta: now(theta).replace(old=None), at, steps=60), there) > 0.02

@@ -19,8 +19,7 @@ from klimb.sources.buffer import Buffer, Held, Replays
 from klimb.sources.fitness import REASONS
 from klimb.sources.hybrid import Hybrid, HybridExperience
 from klimb.sources.replayed import Replayed
-from klimb.sources.successes import Successes
-from klimb.types import Completion, Finish, Group, Label, Prompt, Rollout, Score, Transform
+from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score, Transform
 from tests.sources.test_online import Parrot
 
 DONE = Completion((7, 2), (-1.5, -0.25), "x", Finish.EOS, (1.0, 0.5))
@@ -79,26 +78,12 @@ def test_data_that_an_objective_cannot_learn_from_are_refused_with_the_reason_an
 
 
 def test_every_reason_has_a_case() -> None:
-    assert set(UNFIT) | {"no success"} == set(REASONS)
-
-
-@pytest.mark.parametrize("reason", ["no log-probs", "estimated", "unknown sampling", "truncated", "greedy"])
-def test_what_only_importance_weights_need_is_not_asked_by_supervised_learning(reason: str, tmp_path: Path) -> None:
-    source = Successes(logs=log(tmp_path, UNFIT[reason]), prompts=1)
-    (found,) = source.read(Demands("sft", False)).held
-    assert [row.reward for row in found.group.rollouts] == [1.0]
-    assert found.group.rollouts[0].label is Label.CHOSEN
-    assert found.group.rollouts[0].completion.logps == ()
+    assert set(UNFIT) | {"no success", "no pair"} == set(REASONS)
 
 
 def test_estimated_log_probs_are_taken_where_that_is_said(tmp_path: Path) -> None:
     source = Replayed(logs=log(tmp_path, UNFIT["estimated"]), prompts=1, estimated=True)
     assert len(source.read(COMPARED).held) == 1
-
-
-def test_a_log_without_a_success_teaches_nothing_to_supervised_learning(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no answer with a reward of source\.success"):
-        Successes(logs=log(tmp_path, group(0, 0.0, 0.5)), prompts=1).read(Demands("sft", False))
 
 
 def test_a_log_where_all_answers_are_as_good_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -58,20 +58,54 @@ def test_the_old_policy_of_a_replayed_row_is_the_one_that_drew_it_and_of_a_fresh
     policy, batch = Bigram(), Batch.of(mixed())
     assert batch.age is not None
     now = policy(batch).logp.detach()
-    found = by_behaviour(batch, policy, 64)
     again = (batch.age >= 0)[batch.row]
-    assert found.old is not None
-    assert torch.equal(found.old[again], torch.full_like(found.old[again], -2.0))
-    torch.testing.assert_close(found.old[~again], now[~again])
-    measured = by_behaviour(batch.replace(old=now + 1), policy, 64)
-    assert measured.old is not None
-    torch.testing.assert_close(measured.old[~again], now[~again] + 1)
-    alone = by_behaviour(Batch.of(mixed((1, 1, 1, 1))), policy, 64)
-    assert alone.old is alone.sampler, "no forward pass where nothing is fresh"
+    for found in (by_behaviour(batch), by_behaviour(batch.replace(old=now))):
+        old = found.old_or(now)
+        assert torch.equal(old[again], torch.full_like(old[again], -2.0))
+        assert torch.equal(old[~again], now[~again])
+    part = by_behaviour(batch).take(torch.tensor([1, 9, 30]))
+    assert torch.equal(part.old_or(now[: part.row.numel()])[part.row == 1], torch.full((int(part.lengths[1]),), -2.0))
+    logp = now.clone().requires_grad_()
+    assert not by_behaviour(batch).old_or(logp).requires_grad
+    assert by_behaviour(batch.replace(old=now + 1)).unmoved is None, "what was measured before the first pass stays"
     fresh = Batch.of(groups())
-    assert by_behaviour(fresh, policy, 64) is fresh
+    assert by_behaviour(fresh) is fresh
     with pytest.raises(DataError, match="without the log-probs"):
-        by_behaviour(batch.replace(sampler=None), policy, 64)
+        by_behaviour(batch.replace(sampler=None))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ages", "passes"),
+    [(1, (None, 2, 5, None), 1), (1, (1, 1, 2, 2), 1), (2, (None, 2, 5, None), 3), (2, (1, 1, 2, 2), 2)],
+)
+def test_a_step_measures_old_log_probs_only_where_it_needs_them(
+    epochs: int, ages: tuple[int | None, ...], passes: int
+) -> None:
+    asked: list[int] = []
+
+    class Counted(Bigram):
+        def forward(self, batch: Batch) -> Outputs:
+            asked.append(batch.rows)
+            return super().forward(batch)
+
+    policy = Counted()
+    made = replace(learner(Reinforce(baseline="none", beta=0.0), epochs=epochs), policy=policy)
+    made = replace(made, optimizer=MasterAdamW(policy.named_parameters(), AdamW(lr=0.01)), settings=Training())
+    batch = Batch.of(mixed(ages))
+    batch = batch.replace(reward=torch.ones_like(batch.reward))
+    assert learn(made, batch, 0.01, 0, Stopwatch()).steps == epochs
+    assert asked == [batch.rows] * passes
+
+
+def test_a_batch_of_fresh_and_replayed_answers_learns_as_if_old_log_probs_were_measured() -> None:
+    objective = RPG(clip="none", beta=0.1)
+    made = learner(objective)
+    table = step(made, mixed())[1]
+    batch = by_behaviour(Batch.of(mixed()).replace(old=Bigram()(Batch.of(mixed())).logp.detach()))
+    other = learner(objective, behaviour=False)
+    learn(replace(other, passes=Passes()), batch, 0.01, 0, Stopwatch())
+    assert isinstance(other.policy, Bigram)
+    torch.testing.assert_close(table, other.policy.table.detach())
 
 
 def test_a_correction_is_not_counted_twice_beside_a_ratio_to_whoever_drew() -> None:
@@ -205,7 +239,7 @@ def test_an_estimate_that_rests_on_a_few_answers_is_not_believed() -> None:
     rule = Unbelievable(steps=2)
     poor, good = {"replay/effective": 0.02, "policy/effective": 0.9}, {"replay/effective": 0.5}
     assert rule.trips([poor]) == ""
-    assert "count as 2.0% of their number (replay/effective), for 2 steps" in rule.trips([poor, poor])
+    assert "whole answers count as 2.0% of their number (replay/effective), for 2 steps" in rule.trips([poor, poor])
     assert rule.trips([poor, good]) == ""
     assert "(policy/effective)" in rule.trips([{"policy/effective": 0.01}] * 2)
     assert rule.trips([]) == rule.trips([{}] * 3) == ""

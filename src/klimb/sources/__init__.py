@@ -9,6 +9,8 @@ from pydantic import Field
 from klimb.sources.answers import Answers
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.labelled import Labelled
+from klimb.sources.logged_labels import LoggedLabels
+from klimb.sources.logged_pairs import LoggedPairs
 from klimb.sources.mixture import Mixture
 from klimb.sources.online import Online
 from klimb.sources.online_pairs import OnlinePairs
@@ -17,6 +19,16 @@ from klimb.sources.replayed import Replayed
 from klimb.sources.successes import Successes
 
 AnySource = Annotated[
-    Online | OnlinePairs | Replayed | Hybrid | Successes | Pairs | Mixture | Labelled | Answers,
+    Online
+    | OnlinePairs
+    | Replayed
+    | Hybrid
+    | Successes
+    | LoggedPairs
+    | LoggedLabels
+    | Pairs
+    | Mixture
+    | Labelled
+    | Answers,
     Field(discriminator="type"),
 ]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from klimb.types import Group
 
 Reason = tuple[str, str]
+UNWEIGHTED = "objective.type=sft source.type=successes, or objective.type=dpo source.type=logged_pairs"
+"""What learns without importance weights."""
 REASONS: Mapping[str, Reason] = MappingProxyType(
     {
         "replayed": ("was replayed there from another log", "the log that it comes from"),
@@ -28,19 +30,19 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "no score": ("has no scored answer", "score the log: rewards are not made up"),
         "no log-probs": (
             "has an answer without the log-probs of the policy that drew it, so importance weights are not known",
-            "objective.type=sft source.type=successes; or import it with --estimate MODEL and source.estimated=true",
+            f"{UNWEIGHTED}; or import it with --estimate MODEL and source.estimated=true",
         ),
         "estimated": (
             "has log-probs that a model gave afterwards, which are not those of the policy that drew it",
-            "source.estimated=true if that is the model that drew; or objective.type=sft source.type=successes",
+            f"source.estimated=true if that is the model that drew; or {UNWEIGHTED}",
         ),
         "unknown sampling": (
             "was drawn at a temperature, top_p and top_k that are not known, so its log-probs are of no known policy",
-            "name them in the mapping of the import; or objective.type=sft source.type=successes",
+            f"name them in the mapping of the import; or {UNWEIGHTED}",
         ),
         "truncated": (
             "was drawn with top_p, top_k or two temperatures: what was cut off has no importance weight",
-            "a log drawn with top_p=1 and top_k=0; or objective.type=sft source.type=successes",
+            f"a log drawn with top_p=1 and top_k=0; or {UNWEIGHTED}",
         ),
         "greedy": (
             "was drawn at temperature 0: the log has one answer where the policy has many",
@@ -51,6 +53,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "objective.type=reinforce objective.baseline=batch, which compares answers of all prompts",
         ),
         "no success": ("has no answer with a reward of source.success", "a lower source.success"),
+        "no pair": (
+            "has no two answers with different rewards",
+            "objective.type=kto source.type=logged_labels, or a log with better and worse answers",
+        ),
     }
 )
 """Why a group is left out, and what helps."""

@@ -37,14 +37,14 @@ class LabelledExperience:
         """The answers of step `step`, then the mismatched ones."""
         s = self._supplies
         own = [group_of(self._settings, p, s.given[p.id], s) for p in turn(s, step, self._settings.prompts)]
-        return [*own, *(_mismatched(group, own[index - 1]) for index, group in enumerate(own))]
+        return [*own, *(mismatched(group, own[index - 1]) for index, group in enumerate(own))]
 
     def metrics(self) -> dict[str, float]:
         """Nothing: how the answers came about is in the data."""
         return {}
 
 
-def _mismatched(group: Group, other: Group) -> Group:
+def mismatched(group: Group, other: Group) -> Group:
     """The first answer of a group after the prompt of another one."""
     first = replace(group.rollouts[0], label=Label.MISMATCHED, reward=None, seed=-1)
     return replace(other, rollouts=(first,))

@@ -46,7 +46,7 @@ class Replayed(Replays):
 
     def read(self, demands: Demands, steps: int = 1) -> Log:
         """The groups that are fit, enough for `steps` steps. Raises DataError with the reason where they are not."""
-        log = read_log(self, self.logs, self.completions, demands)
+        log = self.usable(read_log(self, self.logs, self.completions, demands), demands)
         young = len(Buffer(self, 0, log.held).young(steps))
         if young < self.prompts:
             raise DataError(
@@ -54,6 +54,10 @@ class Replayed(Replays):
                 f"{young} of {len(log.held)} groups are that young at the last step",
                 "source.stale=null, fewer training.steps, or source.type=hybrid",
             )
+        return log
+
+    def usable(self, log: Log, demands: Demands) -> Log:
+        """Of the groups that are fit, what is learned from. Raises DataError where that is too few."""
         return log
 
     def open(self, supplies: Supplies) -> Experience:

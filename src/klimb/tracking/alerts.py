@@ -190,7 +190,8 @@ class Unbelievable(Alert):
 
     type: Literal["unbelievable"] = "unbelievable"
     effective: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Trips where the answers count for less than this share of their number (`replay/effective`, else that of all)."""
+    """Trips where the answers count for less than this share of their number (`replay/effective`, else that of all).
+    It is of whole answers: weights of tokens spread less, and leave out how likely the answer was up to there."""
     clipped: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Trips where the clip takes the gradient of more than this share of the tokens."""
     steps: Count = 3
@@ -200,7 +201,7 @@ class Unbelievable(Alert):
         name = "replay/effective" if newest.get("replay/effective") is not None else "policy/effective"
         sizes, cuts = last(history, name, self.steps), last(history, "policy/clip_share", self.steps)
         if sizes and max(sizes) < self.effective:
-            return f"the answers count as {sizes[-1]:.1%} of their number ({name}){_during(self.steps)}"
+            return f"whole answers count as {sizes[-1]:.1%} of their number ({name}){_during(self.steps)}"
         if cuts and min(cuts) > self.clipped:
             return f"the clip takes the gradient of {cuts[-1]:.0%} of the tokens{_during(self.steps)}"
         return ""

@@ -76,7 +76,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric(
         "policy/effective",
         "share",
-        "as how many answers, of those that ran, they count under pi / (what drew them): Kish's size over their number",
+        "as how many whole answers, of those that ran, they count under pi / (what drew them): Kish's size, as a share",
         "up",
     ),
     Metric(

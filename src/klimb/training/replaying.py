@@ -6,15 +6,15 @@ import torch
 
 from klimb.batch import Batch
 from klimb.errors import DataError
-from klimb.training.reference import Forward, measure
 
 
-def by_behaviour(batch: Batch, policy: Forward, tokens: int) -> Batch:
+def by_behaviour(batch: Batch) -> Batch:
     """The batch with `old` filled: of a replayed row that of whoever drew it, of a fresh one the trainer's own.
 
     With old = mu, the one that drew, an objective's ratio is pi / mu, the whole weight. A correction by old / mu is one
-    for these rows, so that nothing is counted twice; for the fresh ones it is what it always is.
-    Raises DataError where a log has no log-probs.
+    for these rows, so that nothing is counted twice; for the fresh ones it is what it always is. Where `old` was not
+    measured, nothing moves before the one pass, and fresh tokens are `unmoved`. Raises DataError where a log has no
+    log-probs.
     """
     if batch.age is None or batch.label is not None:
         return batch
@@ -24,13 +24,12 @@ def by_behaviour(batch: Batch, policy: Forward, tokens: int) -> Batch:
             "answers without the log-probs of the policy that drew them",
             "a generator that gives log-probs, or source.old=trainer",
         )
-    fresh = batch.age < 0
-    if not bool(fresh.any()):
-        return batch.replace(old=batch.sampler)
-    own = fresh[batch.row]
-    old = batch.sampler.clone()
+    own = (batch.age < 0)[batch.row]
     if batch.old is None:
-        old[own] = measure(policy, batch.take(torch.nonzero(fresh).flatten()), tokens).to(old.dtype)
-    else:
-        old[own] = batch.old[own].to(old.dtype)
-    return batch.replace(old=old)
+        return batch.replace(old=batch.sampler, unmoved=own)
+    return batch.replace(old=torch.where(own, batch.old.to(batch.sampler.dtype), batch.sampler))
+
+
+def all_drawn_earlier(batch: Batch) -> bool:
+    """Whether `by_behaviour` fills every row from the log: nothing of the trainer's own is needed for `old`."""
+    return batch.age is not None and batch.label is None and not bool((batch.age < 0).any())

@@ -18,7 +18,7 @@ from klimb.training import believing
 from klimb.training.base import Training
 from klimb.training.carrying import Carrier
 from klimb.training.reference import Forward, measure, outputs
-from klimb.training.replaying import by_behaviour
+from klimb.training.replaying import all_drawn_earlier, by_behaviour
 from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
@@ -55,6 +55,10 @@ class Learner:
         """Whether the trainer's log-probs are measured before the first pass."""
         return self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
 
+    def measures_old(self, batch: Batch) -> bool:
+        """Whether they are for this batch: not where the old policy of all its answers is the one that drew them."""
+        return self.several and not (self.behaviour and all_drawn_earlier(batch))
+
 
 def learn(
     learner: Learner, batch: Batch, lr: float, seed: int, watch: Stopwatch, stop: Callable[[], None] = lambda: None
@@ -68,7 +72,7 @@ def learn(
         tally.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
-        asked = learner.several or batch.value is not None  # and with them the entropies
+        asked = learner.measures_old(batch) or batch.value is not None  # and with them the entropies
         ranks = _ranked(learner, minibatch, tokens, watch, fresh=tally.steps == 0 and asked)
         weighed = weigh(ranks, learner.objective, learner.selector, tokens)
         tell(tally, ranks, weighed, learner.selector)
@@ -104,15 +108,14 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    several = learner.several
+    several = learner.measures_old(batch)
     if several or learner.objective.reads_value:
         with watch.stage("reference"):
             found = outputs(learner.policy, batch, tokens)
         entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
         batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
     if learner.behaviour:
-        with watch.stage("reference"):
-            batch = by_behaviour(batch, learner.policy, tokens)
+        batch = by_behaviour(batch)
     ranks = ("entropy",) if learner.selector.ranks_by else ()
     for name in ("sampler", "old", "ref", "value", *ranks):
         if (value := getattr(batch, name)) is not None:

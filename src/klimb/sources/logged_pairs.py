@@ -1,0 +1,27 @@
+"""Preference pairs of a log: of each prompt's answers the best scored against the worst."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from klimb.sources.online_pairs import labelled
+from klimb.sources.unweighted import Unweighted
+from klimb.types import Group, Label
+
+
+class LoggedPairs(Unweighted):
+    """At every step `prompts` pairs of a log, each of a group's best and worst scored answers (offline DPO and kin).
+
+    What drew them does not matter: no log-probs are needed. Groups whose answers are all as good are left out.
+    """
+
+    type: Literal["logged_pairs"] = "logged_pairs"  # type: ignore[assignment]
+    gives: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    lack: ClassVar[str] = "no pair"
+
+    def labelled(self, group: Group) -> Group | None:
+        if group.degenerate:
+            return None
+        pair = (row for row in labelled(group).rollouts if row.label is not Label.PASSED)
+        return replace(group, rollouts=tuple(pair))
