@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from klimb import functional as F
 from klimb.batch import Batch, Outputs
 from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
@@ -54,6 +55,10 @@ def tell(tally: Tally, before: Batch, after: Batch, selector: Selector) -> None:
     keep = after.learn
     tally.count("learning", int(before.learn.sum()))
     tally.count("kept", int(keep.sum()))
+    if before.advantage is not None:
+        live = F.segments.any_by(before.learn & (before.advantage != 0), before.row, before.rows)[before.row]
+        tally.count("learning_live", int((before.learn & live).sum()))
+        tally.count("kept_live", int((keep & live).sum()))
     if (entropy := before.entropy) is None:
         return
     tally.count("entropy_kept", float(entropy[keep].sum()))

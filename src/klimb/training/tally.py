@@ -82,6 +82,7 @@ class Tally:
         dropped = counts.get("learning", 0.0) - counts.get("kept", 0.0)
         ratios = {
             "selection/share": ("kept", counts.get("learning")),
+            "selection/share_live": ("kept_live", counts.get("learning_live")),
             "selection/entropy_kept": ("entropy_kept", counts.get("kept")),
             "selection/entropy_dropped": ("entropy_dropped", dropped),
             "selection/threshold": ("threshold", counts.get("thresholds")),
