@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from klimb import rollouts
 from klimb.batch import Batch
+from klimb.config import resolve
 from klimb.errors import DataError
 from klimb.generation.base import Sampling
+from klimb.recipe import Recipe
 from klimb.sources.base import Demands, Supplies
 from klimb.sources.buffer import Buffer, Held, Replays
 from klimb.sources.fitness import REASONS
@@ -24,7 +27,7 @@ from klimb.types import Completion, Finish, Group, Label, Prompt, Rollout, Score
 from tests.sources.test_online import Parrot
 
 DONE = Completion((7, 2), (-1.5, -0.25), "x", Finish.EOS, (1.0, 0.5))
-COMPARED = Demands("rpg", True, 2)
+COMPARED = Demands("rpg", True, 2, entropies=True)
 
 
 def rows(*rewards: float | None, done: Completion = DONE) -> tuple[Rollout, ...]:
@@ -57,6 +60,7 @@ UNFIT: dict[str, Group] = {
     "no tokens": group(prompt=Prompt("p", text="who?")),
     "no score": group(0, None, None),
     "no log-probs": group(rollouts=rows(0.0, 1.0, done=replace(DONE, logps=()))),
+    "no entropies": group(rollouts=(*rows(0.0), *rows(1.0, done=replace(DONE, entropies=())))),
     "estimated": group(rollouts=rows(0.0, 1.0, done=replace(DONE, estimated="tiny"))),
     "unknown sampling": group(transform=Transform(known=False)),
     "truncated": group(transform=Transform(top_p=0.9)),
@@ -89,6 +93,22 @@ def test_what_only_importance_weights_need_is_not_asked_by_supervised_learning(r
     assert [row.reward for row in found.group.rollouts] == [1.0]
     assert found.group.rollouts[0].label is Label.CHOSEN
     assert found.group.rollouts[0].completion.logps == ()
+
+
+@pytest.mark.parametrize(
+    "selector", [{"type": "every"}, {"type": "random"}, {"type": "top", "entropy": {"of": "current"}}]
+)
+def test_entropies_that_no_selector_ranks_by_are_not_asked_of_a_log(
+    root: Path, tmp_path: Path, selector: dict[str, Any]
+) -> None:
+    settings = yaml.safe_load((root / "recipes" / "tiny-replay.yaml").read_text("utf-8"))
+    place = log(tmp_path, UNFIT["no entropies"])
+    settings["source"] = {"type": "replayed", "logs": str(place), "prompts": 1}
+    recipe = resolve(Recipe, settings | {"selector": selector})
+    assert len(Replayed(logs=place, prompts=1).read(recipe.demands).held) == 1
+    ranking = resolve(Recipe, settings | {"selector": {"type": "top"}})
+    with pytest.raises(DataError, match=r"1 no entropies.*selector\.entropy\.of=current"):
+        Replayed(logs=place, prompts=1).read(ranking.demands)
 
 
 def test_estimated_log_probs_are_taken_where_that_is_said(tmp_path: Path) -> None:
