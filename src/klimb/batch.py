@@ -36,12 +36,14 @@ class Outputs:
 class Terms:
     """What an objective returns: a loss and metrics, each a sum weighted by `batch.weight`, so that parts add up.
 
-    `kl` are the metrics of a KL that has weights of its own: sums weighted by `batch.kl_weight`.
+    `kl` are the metrics of a KL that has weights of its own: sums weighted by `batch.kl_weight`. `fit` are those of a
+    critic beside a selector, which learns at every token: sums weighted by `batch.whole`.
     """
 
     loss: Scalar
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     kl: Mapping[str, Scalar] = field(default_factory=dict)
+    fit: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
