@@ -178,12 +178,28 @@ def test_another_temperature_needs_the_current_policy() -> None:
 def test_a_users_own_function_selects(tmp_path: Any) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def keep(batch, at):\n    return batch.entropy > at\n")
-    chosen = selector_of(type="custom", path=f"{file}:keep", settings={"at": 0.7})
+    chosen = selector_of(type="custom", path=f"{file}:keep", settings={"at": 0.7}, entropy={"of": "sampling"})
     whole = some(2)
     assert whole.entropy is not None
     assert torch.equal(chosen.keep(whole), whole.learn & (whole.entropy > 0.7))
     assert isinstance(chosen, Custom)
     assert chosen.ranks_by == EntropyOf()
+    with pytest.raises(SettingsError, match=r"batch\.entropy is None: selector\.entropy is null"):
+        chosen.keep(whole.replace(entropy=None))
+
+
+def test_a_users_own_function_that_reads_no_entropy_goes_with_a_generator_that_gives_none(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def keep(batch):\n    return batch.tokens > 3\n")
+    recipe = yaml.safe_load((Path(__file__).resolve().parents[2] / "recipes" / "tiny.yaml").read_text("utf-8"))
+    recipe |= {"generator": {"type": "http", "url": "http://localhost:1"}}
+    recipe |= {"training": {"correction": {"type": "truncate"}}}
+    own = {"type": "custom", "path": f"{file}:keep"}
+    assert resolve(Recipe, recipe | {"selector": own}).selector.ranks_by is None
+    bare = some(2).replace(entropy=None)
+    assert torch.equal(selector_of(**own).keep(bare), bare.learn & (bare.tokens > 3))
+    with pytest.raises(SettingsError, match="no entropies"):
+        resolve(Recipe, recipe | {"selector": own | {"entropy": {}}})
 
 
 @pytest.mark.parametrize(
