@@ -107,6 +107,9 @@ def test_a_micro_batch_population_depends_on_the_parts() -> None:
     whole, parts = learner(selector), learner(selector, settings=Training(micro_tokens=30))
     first, second = run(whole, batch(8)).metrics(), run(parts, batch(8)).metrics()
     assert first["selection/share"] < second["selection/share"] < 0.5
+    flat = batch(8).replace(reward=torch.ones(batch(8).rows))
+    dead = run(learner(selector, settings=Training(micro_tokens=30)), flat).metrics()
+    assert dead["selection/share"] == second["selection/share"], "parts are of the whole step, whatever then runs"
 
 
 def seen_by(objective: Objective) -> tuple[Objective, list[Batch]]:

@@ -43,7 +43,7 @@ def ranked(batch: Batch, selector: Selector, policy: Forward, tokens: int) -> Ba
 
 
 def parts_of(batch: Batch, tokens: int) -> TokenRows:
-    """The number of the micro-batch of each token, as `Batch.split` cuts the whole step."""
+    """The number of the part of each token, as `Batch.split` cuts the whole step; dead rows leave it only later."""
     numbers = [torch.full_like(part.tokens, number) for number, part in enumerate(batch.split(tokens))]
     return torch.cat(numbers) if numbers else batch.row
 
