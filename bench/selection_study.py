@@ -2,55 +2,107 @@
 
 Usage: python bench/selection_study.py STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--threads N]
        [--table] [KEY=VALUE ...]
-A study is a YAML file as `objectives.py` reads it. Each run has a directory of its own, so a study that was stopped
-goes on where it was. `--table` only reads what is there. Accuracy is over all held-out answers of all seeds, with
-Wilson's interval: problems are drawn, seeds are not. CPU minutes are of what this call ran.
+A study is a YAML file as `objectives.py` reads it; `start`, if there is one, are the settings of a run that comes
+first, and whose last policy is the model of every arm. Each run has a directory of its own, so a study that was stopped
+goes on where it was. `--table` only reads what is there. All seeds and arms are asked the same held-out problems:
+intervals are over resampled problems, each with the answers of all its seeds; seeds are not resampled. CPU minutes are
+of what this call ran.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
-from studies import Words, run_all, spent, train
+from studies import ROOT, Words, run_all, spent, train
 
-from klimb.evaluation.intervals import wilson
+from klimb import rollouts
+from klimb.evaluation.intervals import clustered, paired_bootstrap
 from objectives import Arm, arms_of, lines_of
 
-HEAD = "| arm | held-out accuracy, last step | by seed | before | entropy | tokens an answer | kept | s a step |\n"
-RULE = "| --- | --- | --- | --- " + 4 * "| ---: " + "|"
+HEAD = (
+    "| arm | held-out accuracy, last step | by seed | less `{}` | steps that learned | entropy | tokens an answer "
+    "| kept | s a step |\n"
+)
+RULE = "| --- | --- | --- | --- " + 5 * "| ---: " + "|"
 
 
-def row(arm: str, runs: Sequence[Path]) -> str:
+def answers(run: Path) -> dict[str, float]:
+    """Prompt -> whether its held-out answer was right, at the last evaluation of a run."""
+    groups = rollouts.read(max((run / "evaluations").glob("step-*.parquet")))
+    return {g.prompt.id: float(g.rollouts[0].reward >= 1) for g in groups if g.rollouts[0].reward is not None}
+
+
+def by_problem(runs: Sequence[Path]) -> dict[str, float]:
+    """Prompt -> the share of the runs that answered it rightly, of prompts that all of them were scored on."""
+    found = [answers(run) for run in runs]
+    return {name: fmean(one[name] for one in found) for name in found[0] if all(name in one for one in found)}
+
+
+def row(arm: str, runs: Sequence[Path], control: Sequence[Path]) -> str:
     """One line of the table; an arm whose runs did not all end says so."""
     found = [lines for run in runs if (lines := lines_of(run)) is not None]
     if len(found) < len(runs):
-        return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | |"
-    first, last = [lines[0] for lines in found], [lines[-1] for lines in found]
-    n = sum(int(line["eval/n"]) for line in last)
-    right = sum(round(line["eval/accuracy"] * line["eval/n"]) for line in last)
-    low, high = wilson(right, n)
-    seeds = " ".join(f"{line['eval/accuracy']:.1%}" for line in last)
-    before = fmean(line["eval/accuracy"] for line in first)
-    entropy, length = (fmean(line[name] for line in last) for name in ("policy/entropy", "eval/length"))
-    kept = fmean(line.get("selection/share", 1.0) for line in last)
+        return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | | |"
+    each = [(value, name) for run in runs for name, value in answers(run).items()]
+    mean, low, high = clustered([value for value, _ in each], [name for _, name in each])
+    seeds = " ".join(f"{fmean(answers(run).values()):.1%}" for run in runs)
+    cells = [f"{mean:.1%} ({low:.1%} to {high:.1%}) of {len(each)}", seeds, against(runs, control)]
+    last = [lines[-1] for lines in found]
+    cells.append(f"{fmean(sum('optim/grad_norm' in line for line in lines) for lines in found):.1f}")
+    cells += [
+        f"{fmean(line['policy/entropy'] for line in last):.3f}",
+        f"{fmean(line['eval/length'] for line in last):.1f}",
+    ]
+    cells.append(f"{fmean(line.get('selection/share', 1.0) for line in last):.3f}")
     steps = [line["time/step"] - line.get("time/evaluate", 0.0) for lines in found for line in lines if line["step"]]
-    share = f"{right / n:.1%} ({low:.1%} to {high:.1%}) of {n}"
-    rest = f"{before:.1%} | {entropy:.3f} | {length:.1f} | {kept:.3f} | {median(steps):.2f}"
-    return f"| {arm} | {share} | {seeds} | {rest} |"
+    return f"| {arm} | {' | '.join([*cells, f'{median(steps):.2f}'])} |"
+
+
+def against(runs: Sequence[Path], control: Sequence[Path]) -> str:
+    """The difference of accuracy from the control with its interval (paired by problem); empty for the control."""
+    if runs == control or any(lines_of(run) is None for run in control):
+        return ""
+    mine, theirs = by_problem(runs), by_problem(control)
+    shared = [name for name in mine if name in theirs]
+    found = paired_bootstrap([theirs[name] for name in shared], [mine[name] for name in shared])
+    return f"{found.mean:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
 
 
 def table(arms: Sequence[Arm], out: Path) -> str:
-    """The study's table in Markdown."""
-    names = dict.fromkeys(arm.name for arm in arms)
-    return HEAD + "\n".join([RULE, *(row(name, [arm.run(out) for arm in arms if arm.name == name]) for name in names)])
+    """The study's table in Markdown; its first arm is the control of the others."""
+    runs = {
+        name: [arm.run(out) for arm in arms if arm.name == name] for name in dict.fromkeys(arm.name for arm in arms)
+    }
+    control = next(iter(runs))
+    return HEAD.format(control) + "\n".join([RULE, *(row(name, some, runs[control]) for name, some in runs.items())])
+
+
+def begun(start: Arm, arms: Sequence[Arm], out: Path, threads: int, ask: bool) -> list[Arm]:
+    """Trains the run that comes first, unless `ask` is false; the arms with its last policy as their model."""
+    run = start.run(out)
+    if ask:
+        print(train(start.command(out), run, threads), flush=True)
+    lines, models = lines_of(run), sorted((run / "checkpoints").glob("step-*/model"))
+    if lines is None or not models:
+        sys.exit(f"the run that comes first has not ended: see {run}.log")
+    last = lines[-1]
+    print(f"before: {last['eval/accuracy']:.1%} of {last['eval/n']:.0f}, {last['eval/length']:.1f} tokens an answer")
+    return [replace(arm, words=(*arm.words, f"model.name={models[-1]}")) for arm in arms]
 
 
 def main() -> None:
     """Runs what is missing of a study, then prints its table."""
     args, study, out = Words(__doc__, seeds=2, jobs=1, threads=1, words="settings over all arms").read()
+    out = out.resolve()
     arms = arms_of(study, args.seeds, args.arms, args.words)
+    if first := study.get("start"):
+        recipe = str(ROOT / "recipes" / f"{study['recipe']}.yaml")
+        start = Arm("start", 0, recipe, (*study.get("words", ()), *args.words, *first))
+        arms = begun(start, arms, out, args.threads, not args.table)
     if not args.table:
         run_all(lambda arm: train(arm.command(out), arm.run(out), args.threads), arms, args.jobs)
     print(f"{table(arms, out)}\n\n{spent()}")
