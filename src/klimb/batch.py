@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from klimb.seeds import logged_seed
 from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, Scalar, TokenIds, TokenMask, TokenRows
-from klimb.types import Finish, Group
+from klimb.types import Finish, Group, Rollout
 
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
@@ -35,12 +36,14 @@ class Outputs:
 class Terms:
     """What an objective returns: a loss and metrics, each a sum weighted by `batch.weight`, so that parts add up.
 
-    `kl` are the metrics of a KL that has weights of its own: sums weighted by `batch.kl_weight`.
+    `kl` are the metrics of a KL that has weights of its own: sums weighted by `batch.kl_weight`. `fit` are those of a
+    critic beside a selector, which learns at every token: sums weighted by `batch.whole`.
     """
 
     loss: Scalar
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     kl: Mapping[str, Scalar] = field(default_factory=dict)
+    fit: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,10 @@ class Batch:
     `carried` holds numbers that the objective wants carried from step to step, by name.
     `able` and `whole` are `learn` and the weight before a selector narrowed the tokens, None where none did;
     `kl_weight` is that of a KL in the loss, where the selector leaves it on all tokens. `key[r]` names a row for ever
-    (its draw's seed), wherever it stands. `entropy[t]` is the sampler's, or what the selector asked for instead.
-    `label[r]` is a `types.Label`: what a row is that learns without a reward; None where none has one. `age[r]`: how
-    many versions of the policy ago a row was drawn that is learned from again, -1 where it is fresh; None where all
-    are.
+    (its draw's seed, or what stands for it), wherever it stands. `entropy[t]` is the sampler's, or what the selector
+    asked for instead. `label[r]` is a `types.Label`: what a row is that learns without a reward; None where none has
+    one. `age[r]`: how many versions of the policy ago a row was drawn that is learned from again, -1 where it is fresh;
+    None where all are.
     """
 
     tokens: TokenIds
@@ -108,7 +111,7 @@ class Batch:
             temperature=groups[0].transform.temperature if groups else 1.0,
             sampler=_complete([completion.logps for completion in done], lengths),
             entropy=_complete([completion.entropies for completion in done], lengths),
-            key=torch.tensor([rollout.seed for _, rollout in rows], dtype=torch.int64),
+            key=torch.tensor([_key(groups[index], rollout) for index, rollout in rows], dtype=torch.int64),
             label=label if bool(label.any()) else None,
             age=None if set(age) <= {None} else torch.tensor([-1 if one is None else one for one in age]),
         )
@@ -187,6 +190,13 @@ class Batch:
             size += cost
         if part:
             yield self.take(torch.nonzero(torch.isin(self.group, torch.tensor(part))).flatten())
+
+
+def _key(group: Group, rollout: Rollout) -> int:
+    """The seed of a row's draw; what stands for it where a row has none (-1)."""
+    if rollout.seed >= 0:
+        return rollout.seed
+    return logged_seed(group.prompt.id, group.version, rollout.k, rollout.completion.text)
 
 
 def _flat(values: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:

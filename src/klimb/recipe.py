@@ -96,9 +96,10 @@ class Recipe(Settings):
 
     @property
     def demands(self) -> Demands:
-        """What the objective asks of answers that another policy drew."""
-        objective = self.objective
-        return Demands(objective.type, "groups" in objective.needs, objective.minimum_group)
+        """What the objective and the selector ask of answers that another policy drew."""
+        objective, by = self.objective, self.selector.ranks_by
+        recorded = by is not None and by.of == "sampling"
+        return Demands(objective.type, "groups" in objective.needs, objective.minimum_group, recorded)
 
     def files(self) -> list[Path]:
         """The user's own Python files and fitted models that this recipe runs: part of what a run is, like its data."""

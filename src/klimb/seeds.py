@@ -19,6 +19,11 @@ def draw_seed(seed: int, step: int, prompt: str, k: int) -> int:
     return seed_of("draw", seed, step, prompt, k)
 
 
+def logged_seed(prompt: str, version: str, k: int, text: str) -> int:
+    """What stands for the seed of answer `k` in a log that says none: it names the answer, in [0, 2^62)."""
+    return seed_of("import", prompt, version, k, text) % 2**62
+
+
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
     """`count` uniform numbers in [0, 1); the first n are the same whatever the count."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)

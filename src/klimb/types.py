@@ -141,8 +141,8 @@ class Score:
 class Rollout:
     """One completion with its scores. `reward` is the combined score; None where any needed source failed.
 
-    `seed` is that of its draw; -1 in an imported log. `label` says what an answer is that learns without a reward; the
-    reward of a labelled one is its known score, if there is one.
+    `seed` is that of its draw; in an imported log what names it, -1 in older ones. `label` says what an answer is that
+    learns without a reward; the reward of a labelled one is its known score, if there is one.
     """
 
     completion: Completion

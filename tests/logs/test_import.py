@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from klimb import rollouts
+from klimb.batch import Batch
 from klimb.errors import DataError, SettingsError
 from klimb.logs.checking import check
 from klimb.logs.importing import Imported, import_log
@@ -74,6 +75,24 @@ def test_a_table_of_completions_from_trl(root: Path, tmp_path: Path, tiny: Calla
     assert {name: score.value for name, score in first.scores.items()} == {"correct": 1.0, "short": 1.0}
     assert (first.reward, first.completion.tokens, first.completion.logps) == (2.0, (), ())
     assert rollouts.read_table(tmp_path / "a").column("step").to_pylist() == [10] * 6
+
+
+def test_each_answer_has_a_seed_of_its_own_that_the_next_import_gives_again(
+    root: Path, tmp_path: Path, tiny: Callable[[str], Policy]
+) -> None:
+    """A seed shared by all rows would make a random choice of tokens the same in every row."""
+    seeds = [
+        [
+            rollout.seed
+            for group in taken(sample(root, "trl"), "trl", tmp_path / name, tiny)[1]
+            for rollout in group.rollouts
+        ]
+        for name in "ab"
+    ]
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == 6 and min(seeds[0]) >= 0
+    batch = Batch.of(rollouts.read(tmp_path / "a"))
+    assert batch.key is not None and batch.key.tolist() == seeds[0]
 
 
 def test_a_rollout_dump_from_verl(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from klimb import functional as F
+from klimb.batch import Batch
 from klimb.config import resolve
 from klimb.errors import SettingsError
 from klimb.objectives.dapo import DAPO
@@ -22,6 +23,7 @@ from klimb.selection import Above, AnySelector, Bottom, Custom, Random, Selector
 from klimb.selection.base import EntropyOf, Share
 from klimb.training.selecting import parts_of
 from klimb.training.weighing import weigh
+from klimb.types import Completion, Finish, Group, Prompt, Rollout
 from tests.selection.kit import EVERY, SHARES, named, reordered, selector_of, some
 
 each = pytest.mark.parametrize("selector", EVERY, ids=named)
@@ -83,6 +85,21 @@ def test_a_micro_batch_population_is_the_share_of_each_micro_batch(kind: type[Sh
         assert int(keep[inside].sum()) == F.selection.size(0.3, int(part.learn.sum()))
     with pytest.raises(ValueError, match="micro-batch of each token"):
         kind(population="micro").keep(whole)
+
+
+@pytest.mark.parametrize("selector", [Random(share=0.3), Top(share=0.3), Bottom(share=0.3, population="row")])
+def test_answers_of_an_old_log_without_seeds_are_named_by_what_they_are(selector: Share) -> None:
+    """Rows whose seeds are all -1 must neither share their dice nor take them from the row order."""
+    done = Completion((1,) * 10, (-1.0,) * 10, "", Finish.EOS, (0.5,) * 10)
+    made = [
+        Group(Prompt(name, text=name, tokens=(1,)), tuple(Rollout(done, k, -1, {}, 1.0) for k in range(4)))
+        for name in "abcde"
+    ]
+    first, turned = Batch.of(made), Batch.of(made[::-1])
+    kept = selector.keep(first).view(5, 4, 10)
+    assert torch.equal(selector.keep(turned).view(5, 4, 10).flip(0), kept)
+    assert len({tuple(row) for row in kept.view(20, 10).tolist()}) > 10
+    assert first.key is not None and int(first.key.min()) >= 0 and first.key.unique().numel() == 20
 
 
 def test_top_takes_the_highest_entropies_and_bottom_the_lowest() -> None:
@@ -161,12 +178,28 @@ def test_another_temperature_needs_the_current_policy() -> None:
 def test_a_users_own_function_selects(tmp_path: Any) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def keep(batch, at):\n    return batch.entropy > at\n")
-    chosen = selector_of(type="custom", path=f"{file}:keep", settings={"at": 0.7})
+    chosen = selector_of(type="custom", path=f"{file}:keep", settings={"at": 0.7}, entropy={"of": "sampling"})
     whole = some(2)
     assert whole.entropy is not None
     assert torch.equal(chosen.keep(whole), whole.learn & (whole.entropy > 0.7))
     assert isinstance(chosen, Custom)
     assert chosen.ranks_by == EntropyOf()
+    with pytest.raises(SettingsError, match=r"batch\.entropy is None: selector\.entropy is null"):
+        chosen.keep(whole.replace(entropy=None))
+
+
+def test_a_users_own_function_that_reads_no_entropy_goes_with_a_generator_that_gives_none(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def keep(batch):\n    return batch.tokens > 3\n")
+    recipe = yaml.safe_load((Path(__file__).resolve().parents[2] / "recipes" / "tiny.yaml").read_text("utf-8"))
+    recipe |= {"generator": {"type": "http", "url": "http://localhost:1"}}
+    recipe |= {"training": {"correction": {"type": "truncate"}}}
+    own = {"type": "custom", "path": f"{file}:keep"}
+    assert resolve(Recipe, recipe | {"selector": own}).selector.ranks_by is None
+    bare = some(2).replace(entropy=None)
+    assert torch.equal(selector_of(**own).keep(bare), bare.learn & (bare.tokens > 3))
+    with pytest.raises(SettingsError, match="no entropies"):
+        resolve(Recipe, recipe | {"selector": own | {"entropy": {}}})
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from klimb import rollouts
 from klimb.batch import Batch
+from klimb.config import resolve
 from klimb.errors import DataError
 from klimb.generation.base import Sampling
+from klimb.recipe import Recipe
 from klimb.sources.base import Demands, Supplies
 from klimb.sources.buffer import Buffer, Held, Replays
 from klimb.sources.fitness import REASONS
@@ -23,7 +26,7 @@ from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score, Trans
 from tests.sources.test_online import Parrot
 
 DONE = Completion((7, 2), (-1.5, -0.25), "x", Finish.EOS, (1.0, 0.5))
-COMPARED = Demands("rpg", True, 2)
+COMPARED = Demands("rpg", True, 2, entropies=True)
 
 
 def rows(*rewards: float | None, done: Completion = DONE) -> tuple[Rollout, ...]:
@@ -56,6 +59,7 @@ UNFIT: dict[str, Group] = {
     "no tokens": group(prompt=Prompt("p", text="who?")),
     "no score": group(0, None, None),
     "no log-probs": group(rollouts=rows(0.0, 1.0, done=replace(DONE, logps=()))),
+    "no entropies": group(rollouts=(*rows(0.0), *rows(1.0, done=replace(DONE, entropies=())))),
     "estimated": group(rollouts=rows(0.0, 1.0, done=replace(DONE, estimated="tiny"))),
     "unknown sampling": group(transform=Transform(known=False)),
     "truncated": group(transform=Transform(top_p=0.9)),
@@ -79,6 +83,22 @@ def test_data_that_an_objective_cannot_learn_from_are_refused_with_the_reason_an
 
 def test_every_reason_has_a_case() -> None:
     assert set(UNFIT) | {"no success", "no pair"} == set(REASONS)
+
+
+@pytest.mark.parametrize(
+    "selector", [{"type": "every"}, {"type": "random"}, {"type": "top", "entropy": {"of": "current"}}]
+)
+def test_entropies_that_no_selector_ranks_by_are_not_asked_of_a_log(
+    root: Path, tmp_path: Path, selector: dict[str, Any]
+) -> None:
+    settings = yaml.safe_load((root / "recipes" / "tiny-replay.yaml").read_text("utf-8"))
+    place = log(tmp_path, UNFIT["no entropies"])
+    settings["source"] = {"type": "replayed", "logs": str(place), "prompts": 1}
+    recipe = resolve(Recipe, settings | {"selector": selector})
+    assert len(Replayed(logs=place, prompts=1).read(recipe.demands).held) == 1
+    ranking = resolve(Recipe, settings | {"selector": {"type": "top"}})
+    with pytest.raises(DataError, match=r"1 no entropies.*selector\.entropy\.of=current"):
+        Replayed(logs=place, prompts=1).read(ranking.demands)
 
 
 def test_estimated_log_probs_are_taken_where_that_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from klimb import functional as F
 from klimb.batch import Batch, Outputs, Terms
 from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
@@ -106,6 +107,9 @@ def test_a_micro_batch_population_depends_on_the_parts() -> None:
     whole, parts = learner(selector), learner(selector, settings=Training(micro_tokens=30))
     first, second = run(whole, batch(8)).metrics(), run(parts, batch(8)).metrics()
     assert first["selection/share"] < second["selection/share"] < 0.5
+    flat = batch(8).replace(reward=torch.ones(batch(8).rows))
+    dead = run(learner(selector, settings=Training(micro_tokens=30)), flat).metrics()
+    assert dead["selection/share"] == second["selection/share"], "parts are of the whole step, whatever then runs"
 
 
 def seen_by(objective: Objective) -> tuple[Objective, list[Batch]]:
@@ -164,6 +168,22 @@ def test_the_numbers_that_are_told_are_those_of_the_kept_and_the_dropped() -> No
     assert metrics["selection/entropy_kept"] == pytest.approx(float(whole.entropy[keep].mean()), rel=1e-5)
     assert metrics["selection/entropy_dropped"] == pytest.approx(float(whole.entropy[~keep].mean()), rel=1e-5)
     assert metrics["selection/threshold"] == pytest.approx(float(whole.entropy[keep].min()))
+
+
+def test_groups_without_a_signal_are_ranked_and_the_share_that_is_kept_beside_them_is_told() -> None:
+    whole, selector = batch(), Top(share=0.3)
+    flat = whole.group < 2
+    whole = whole.replace(reward=torch.where(flat, torch.ones_like(whole.reward), whole.reward))
+    able = ~flat[whole.row] & whole.learn
+    keep = selector.keep(whole)
+    metrics = run(learner(selector), whole).metrics()
+    assert metrics["selection/share"] == pytest.approx(
+        F.selection.size(0.3, int(whole.learn.sum())) / int(whole.learn.sum())
+    )
+    assert metrics["selection/share_live"] == pytest.approx(int((keep & able).sum()) / int(able.sum()), rel=1e-6)
+    assert int((keep & ~able).sum()) > 0 and metrics["tokens/trained"] == int((keep & able).sum())
+    none = run(learner(selector), whole.replace(reward=torch.ones_like(whole.reward))).metrics()
+    assert none["selection/share"] > 0 and "selection/share_live" not in none
 
 
 def test_the_clip_share_is_told_over_the_kept_and_over_all() -> None:

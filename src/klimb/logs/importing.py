@@ -18,6 +18,7 @@ from klimb.logs.rules import REFUSED, RULES, Note, Unusable
 from klimb.logs.taking import spread, take, with_rest
 from klimb.logs.tokens import Done, estimated, finished, without_logps
 from klimb.logs.unseen import refuse_unseen
+from klimb.seeds import logged_seed
 from klimb.types import Group, Rollout
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ def _grouped(done: Sequence[Done]) -> tuple[list[Group], list[int]]:
 
 
 def _rollouts(members: Sequence[Done]) -> tuple[Rollout, ...]:
-    return tuple(Rollout(one.completion, k, -1, one.taken.scores, one.taken.reward) for k, one in enumerate(members))
+    named = [
+        (one, k, logged_seed(one.prompt.id, one.taken.version, k, one.completion.text)) for k, one in enumerate(members)
+    ]
+    return tuple(Rollout(one.completion, k, seed, one.taken.scores, one.taken.reward) for one, k, seed in named)
 
 
 def _count(found: Imported, done: Sequence[Done], groups: Sequence[Group]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import given, live_rows, movement
+from klimb.objectives.base import given, live_rows, movement, terms
 from klimb.objectives.penalty import KL, Penalised
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ class PPO(Penalised):
 
     The reward stands on the last learning token of an answer, and nothing comes after it, also where the length limit
     cut it off. With beta, each token's reward is less beta log(old / ref) of it, before GAE: the critic learns what is
-    left. A is whitened over the whole batch, after R was made. One answer a prompt is enough. Departures from the
-    paper: no entropy bonus; the value clip is that of its public code.
+    left. A is whitened over the whole batch, after R was made. One answer a prompt is enough. Beside a selector the
+    value loss stays on all tokens, with the weights that they have without one: V is made and used at all of them.
+    Departures from the paper: no entropy bonus; the value clip is that of its public code.
     """
 
     type: Literal["ppo"] = "ppo"
@@ -68,7 +70,10 @@ class PPO(Penalised):
         return F.weighting.token_mean(batch.learn)
 
     def live(self, batch: Batch) -> RowMask:
-        return live_rows(batch, forced=True)
+        every = (
+            batch if batch.whole is None else batch.replace(kl_weight=batch.whole)
+        )  # the critic learns at all of them
+        return live_rows(every, forced=True)
 
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         advantage = given(batch, "advantage")
@@ -76,10 +81,14 @@ class PPO(Penalised):
         ratio = F.importance.ratio(log_ratio)
         live = F.clip.ppo_live(ratio, advantage, self.eps_low, self.eps_high)
         fit, cut = self._fit(now, batch)
-        metrics = movement(log_ratio, ratio, ~live & (advantage != 0)) | {"value/loss": fit, "value/clip_share": cut}
-        metrics["value/mean"] = given(now, "value")
-        loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high) + self.value_weight * fit
-        return self.finish(now, batch, loss, metrics)
+        told = {"value/loss": fit, "value/clip_share": cut, "value/mean": given(now, "value")}
+        metrics = movement(log_ratio, ratio, ~live & (advantage != 0))
+        loss = F.clip.ppo(ratio, advantage, self.eps_low, self.eps_high)
+        if batch.whole is None:
+            return self.finish(now, batch, loss + self.value_weight * fit, metrics | told)
+        main = self.finish(now, batch, loss, metrics)
+        critic = terms(batch.replace(weight=batch.whole), self.value_weight * fit, told)
+        return replace(main, loss=main.loss + critic.loss, fit=critic.metrics)
 
     def _fit(self, now: Outputs, batch: Batch) -> tuple[PerToken, PerToken]:
         """The value loss of each token, and one where its clip cuts the gradient off."""

@@ -57,13 +57,13 @@ class Selector(Settings):
 
     @property
     def by_parts(self) -> bool:
-        """Whether `keep` needs to know the micro-batch of each token."""
+        """Whether `keep` needs to know in which part of the whole step each token is."""
         return False
 
     def keep(self, batch: Batch, parts: TokenRows | None = None) -> TokenMask:
         """The tokens that learn: a subset of `batch.learn`, decided on the whole optimizer step.
 
-        `parts[t]` is the number of the token's micro-batch, where `by_parts`. Every rank must call this.
+        `parts[t]` is the number of the token's part of the whole step, where `by_parts`. Every rank must call this.
         """
         raise NotImplementedError
 
@@ -86,8 +86,9 @@ class Share(Selector):
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """rho: how much of each population is kept."""
     population: Literal["batch", "micro", "row"] = "batch"
-    """Among which tokens they are ranked: all of an optimizer step over all ranks; each micro-batch that
-    `training.micro_tokens` cuts (what the paper's code does; the result then depends on it); each completion."""
+    """Among which tokens they are ranked: all of an optimizer step over all ranks; each part that
+    `training.micro_tokens` cuts of the whole step, before rows without a gradient leave (as the paper's code does; the
+    result then depends on it); each completion."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     """Breaks ties (and draws, for type random), by the completion's name and the token's place in it."""
 

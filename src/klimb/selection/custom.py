@@ -24,9 +24,9 @@ class Custom(Selector):
     path: str
     """FILE.py:fn, the file relative to the working directory; it is run when the settings are read."""
     settings: Mapping[str, Any] = Field(default_factory=dict)
-    """What the function is called with beside the batch, whose `entropy` is there."""
-    entropy: EntropyOf = EntropyOf()
-    """Whose entropy `batch.entropy` holds."""
+    """What the function is called with beside the batch."""
+    entropy: EntropyOf | None = None
+    """Whose entropy `batch.entropy` must hold; null = the function reads none, and none is asked for."""
     _call: Callable[..., Any] = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
@@ -34,7 +34,7 @@ class Custom(Selector):
         self._call = load(self.path)
 
     @property
-    def ranks_by(self) -> EntropyOf:
+    def ranks_by(self) -> EntropyOf | None:
         return self.entropy
 
     def keep(self, batch: Batch, parts: TokenRows | None = None) -> TokenMask:
@@ -43,7 +43,8 @@ class Custom(Selector):
         try:
             found = self._call(batch, **self.settings)
         except Exception as error:
-            raise self._broken(f"{type(error).__name__}: {error}") from error
+            bare = ", and batch.entropy is None: selector.entropy is null" if batch.entropy is None else ""
+            raise self._broken(f"{type(error).__name__}: {error}{bare}") from error
         if not (isinstance(found, torch.Tensor) and found.dtype == torch.bool and found.shape == batch.learn.shape):
             shape = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
             raise self._broken(f"{shape}, where a mask of {batch.learn.numel()} booleans is wanted")

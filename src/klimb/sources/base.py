@@ -24,11 +24,13 @@ class Demands:
     """What an objective asks of answers that were drawn by another policy, or version of it.
 
     `weighted`: a log-prob of each token under what drew it. `compared`: that many scored answers to a prompt.
+    `entropies`: for the selector, that of what drew each token.
     """
 
     objective: str = ""
     weighted: bool = True
     compared: int = 1
+    entropies: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "has an answer without the log-probs of the policy that drew it, so importance weights are not known",
             f"{UNWEIGHTED}; or import it with --estimate MODEL and source.estimated=true",
         ),
+        "no entropies": (
+            "has an answer without the entropies of the policy that drew it, which the selector ranks by",
+            "selector.entropy.of=current",
+        ),
         "estimated": (
             "has log-probs that a model gave afterwards, which are not those of the policy that drew it",
             f"source.estimated=true if that is the model that drew; or {UNWEIGHTED}",
@@ -115,6 +119,7 @@ def read_log(source: Replays, path: Path, most: int, demands: Demands) -> Log:
 def unfit(source: Replays, group: Group, demands: Demands) -> str:
     """Why a group cannot be learned from by an objective with these demands; empty where it can."""
     rows = group.rollouts
+    done = [rollout.completion for rollout in rows]
     scored = sum(rollout.reward is not None for rollout in rows)
     transform, weighted = group.transform, demands.weighted
     checks = {
@@ -122,6 +127,7 @@ def unfit(source: Replays, group: Group, demands: Demands) -> str:
         "no tokens": not group.prompt.tokens or not all(rollout.completion.tokens for rollout in rows),
         "no score": not scored,
         "no log-probs": weighted and not all(rollout.completion.logps for rollout in rows),
+        "no entropies": demands.entropies and any(len(c.entropies) != len(c.tokens) for c in done),
         "estimated": weighted and not source.estimated and any(rollout.completion.estimated for rollout in rows),
         "unknown sampling": weighted and not transform.known and not all(r.completion.estimated for r in rows),
         "truncated": weighted and transform.known and not transform.comparable,

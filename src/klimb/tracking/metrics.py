@@ -130,6 +130,9 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("value/clip_share", "share", "learning tokens whose value loss was cut off by its clip"),
     Metric("value/<name>", "none", "a further measure of the critic"),
     Metric("selection/share", "share", "learning tokens that the selector kept"),
+    Metric(
+        "selection/share_live", "share", "of the learning tokens of answers with an advantage, those that were kept"
+    ),
     Metric("selection/threshold", "nats", "the entropy at which the kept tokens end, a mean over the updates"),
     Metric("selection/entropy_kept", "nats/token", "mean entropy of the kept tokens, as the selector ranked them"),
     Metric("selection/entropy_dropped", "nats/token", "mean entropy of the tokens that could learn and were dropped"),

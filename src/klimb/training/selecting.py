@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from klimb import functional as F
 from klimb.batch import Batch, Outputs
 from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
@@ -42,7 +43,7 @@ def ranked(batch: Batch, selector: Selector, policy: Forward, tokens: int) -> Ba
 
 
 def parts_of(batch: Batch, tokens: int) -> TokenRows:
-    """The number of the micro-batch of each token, as `Batch.split` cuts the whole step."""
+    """The number of the part of each token, as `Batch.split` cuts the whole step; dead rows leave it only later."""
     numbers = [torch.full_like(part.tokens, number) for number, part in enumerate(batch.split(tokens))]
     return torch.cat(numbers) if numbers else batch.row
 
@@ -54,6 +55,10 @@ def tell(tally: Tally, before: Batch, after: Batch, selector: Selector) -> None:
     keep = after.learn
     tally.count("learning", int(before.learn.sum()))
     tally.count("kept", int(keep.sum()))
+    if before.advantage is not None:
+        live = F.segments.any_by(before.learn & (before.advantage != 0), before.row, before.rows)[before.row]
+        tally.count("learning_live", int((before.learn & live).sum()))
+        tally.count("kept_live", int((keep & live).sum()))
     if (entropy := before.entropy) is None:
         return
     tally.count("entropy_kept", float(entropy[keep].sum()))

@@ -154,7 +154,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             believing.pull(pending, learner.objective, now, fair)
             _check("loss", terms.loss)
             terms.loss.backward()
-            pending.add(terms, float(batch_weight(fair).sum()), _total(fair.kl_weight))
+            pending.add(terms, float(batch_weight(fair).sum()), _total(fair.kl_weight), _total(fair.whole))
             clipped_of_all(pending, learner.objective, now, fair)
         norm = learner.optimizer.norm()
     if not torch.isfinite(torch.tensor(norm)):

@@ -20,6 +20,9 @@ class Tally:
     kl: dict[str, float] = field(default_factory=dict)
     """The sums of a KL with weights of its own, and `kl_weight`, what these add up to."""
     kl_weight: float = 0.0
+    fit: dict[str, float] = field(default_factory=dict)
+    """The sums of a critic beside a selector, and `fit_weight`, what their weights add up to."""
+    fit_weight: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -29,12 +32,14 @@ class Tally:
     facts: dict[str, float] = field(default_factory=dict)
     """What is known of the whole batch, or carried from step to step, and so does not add up."""
 
-    def add(self, terms: Terms, weight: float, kl_weight: float = 0.0) -> None:
+    def add(self, terms: Terms, weight: float, kl_weight: float = 0.0, fit_weight: float = 0.0) -> None:
         """Adds one part's weighted sums, and what their weights add up to."""
         _plus(self.sums, {**terms.metrics, "loss": terms.loss.detach()})
         _plus(self.kl, terms.kl)
+        _plus(self.fit, terms.fit)
         self.weight += weight
         self.kl_weight += kl_weight
+        self.fit_weight += fit_weight
 
     def count(self, name: str, value: float) -> None:
         """Adds to a plain count."""
@@ -73,7 +78,7 @@ class Tally:
 
     def _means(self) -> dict[str, float]:
         """Each weighted sum over what its weights add up to."""
-        pairs = ((self.sums, self.weight), (self.kl, self.kl_weight))
+        pairs = ((self.sums, self.weight), (self.kl, self.kl_weight), (self.fit, self.fit_weight))
         return {name: value / weight for sums, weight in pairs if weight > 0 for name, value in sums.items()}
 
     def _selection(self) -> dict[str, float]:
@@ -82,6 +87,7 @@ class Tally:
         dropped = counts.get("learning", 0.0) - counts.get("kept", 0.0)
         ratios = {
             "selection/share": ("kept", counts.get("learning")),
+            "selection/share_live": ("kept_live", counts.get("learning_live")),
             "selection/entropy_kept": ("entropy_kept", counts.get("kept")),
             "selection/entropy_dropped": ("entropy_dropped", dropped),
             "selection/threshold": ("threshold", counts.get("thresholds")),
@@ -96,8 +102,10 @@ class Tally:
         """Takes over the sums of an optimizer step once its gradient is known to be finite."""
         _plus(self.sums, part.sums)
         _plus(self.kl, part.kl)
+        _plus(self.fit, part.fit)
         self.weight += part.weight
         self.kl_weight += part.kl_weight
+        self.fit_weight += part.fit_weight
         largest = {m: max(self.counts.get(m, 0.0), part.counts.pop(m, 0.0)) for m in ("gap_max", "age_max")}
         for name, value in part.counts.items():
             self.count(name, value)
