@@ -93,6 +93,31 @@ def test_the_page_of_a_run_is_read_by_keyboard_alone(watched: Watched, run: Path
     assert [url for url in watched.asked if not url.startswith("file:")] == []
 
 
+def test_two_steps_of_one_run_and_a_token_under_the_mouse(watched: Watched, run: Path, tmp_path: Path) -> None:
+    views = run_views(run, 5, against_step=9)
+    page = watched.open(write_page(views, tmp_path / "lens.html"))
+    assert pressed(page)[-1] == "Side by side"
+    prompts = page.evaluate("JSON.parse(document.getElementById('data').textContent).prompts")
+    shown, turned = [], 0
+    for place, (view, name) in enumerate(zip(views, ("small, step 5", "small, step 9"), strict=True)):
+        watched.press("s")
+        assert pressed(page)[-1] == name
+        turn = next(number for number, groups in enumerate(prompts) if groups[place] >= 0)
+        watched.press(*["]"] * (turn - turned))
+        turned = turn
+        row = sum(len(one.rollouts) for one in view.groups[: prompts[turn][place]])
+        start = int(np.flatnonzero(view.row == row)[0])
+        page.hover("section.row .t >> nth=1")
+        assert watched.text("#place") == f"{name}, completion 1, token 2 of {int((view.row == row).sum())}"
+        for key in ("entropy", "now_logp"):
+            told = watched.text(f'#values tr[data-key="{key}"] td:last-child').replace("\u2212", "-")
+            assert float(told.partition(" ")[0]) == pytest.approx(float(view.values[key][start + 1]), rel=1e-3), key
+        assert page.query_selector(".t.at") is None, "what the mouse is over has no focus"
+        shown.append(told)
+    assert len(set(shown)) == 2
+    assert watched.said == []
+
+
 def test_two_hundred_hostile_outputs_run_no_script(watched: Watched, tmp_path: Path) -> None:
     known = hostile.texts()
     file = write_page([hostile.view(known, known[0]), hostile.view(known[::-1], known[31])], tmp_path / "lens.html")
