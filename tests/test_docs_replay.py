@@ -13,13 +13,19 @@ __all__ = ["folder"]
 
 
 def test_every_block_of_the_page_on_replay_runs(root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line for _, text in blocks(root / "docs/replay.md") for line in text.splitlines()]
-    said = {line: command(line, capsys) for line in lines}
-    assert len(said) == 9
+    said, printed = dict[str, str](), list[str]()
+    for language, text in blocks(root / "docs/replay.md"):
+        if language == "python":
+            exec(compile(text, "replay.md", "exec"), {"__name__": "replay"})
+            printed += capsys.readouterr().out.splitlines()
+        else:
+            said |= {line: command(line, capsys) for line in text.splitlines()}
+    assert len(said) == 11
+    assert printed == ["299 of 640 groups fit, with 598 answers; left out 341: 341 no pair", "0.2 0.0"]
     assert any("replayed, 0 sampled; runs/tiny-log: 640 of 640 groups fit" in text for text in said.values())
     (inspected,) = (text for line, text in said.items() if "inspect" in line)
     assert "answers of the policy to" in inspected and "coverage" in inspected
-    assert {"replay", "sft", "half", "mixed", "two", "watched"} < {run.name for run in (folder / "runs").iterdir()}
+    assert {"replay", "sft", "half", "mixed", "two", "watched", "pairs", "labels"} < {run.name for run in (folder / "runs").iterdir()}
 
 
 def test_the_page_on_replay_names_every_reason(root: Path) -> None:
