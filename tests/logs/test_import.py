@@ -205,3 +205,14 @@ def test_a_map_with_a_slip_of_the_pen_is_refused(root: Path, tmp_path: Path, tin
 def test_every_named_map_is_a_good_map() -> None:
     assert {name: load_map(name)[0].base for name in NAMED} == {name: name for name in NAMED}
     assert LogMap().paths() == {}
+
+
+def test_a_share_of_a_score_that_is_not_there_is_refused(
+    root: Path, tmp_path: Path, tiny: Callable[[str], Policy]
+) -> None:
+    (tmp_path / "m.yaml").write_text("base: trl\nweights: {corect: 1.0}\n")
+    with pytest.raises(SettingsError, match=r"weights\.corect.*weights\.correct"):
+        import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    (tmp_path / "m.yaml").write_text("base: trl\nweights: {correct: 2.0}\n")
+    _, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    assert groups[0].rollouts[0].reward == 2.0

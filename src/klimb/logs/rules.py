@@ -105,7 +105,8 @@ class Note:
     @classmethod
     def of(cls, row: int, field: str, rule: str, found: object) -> Note:
         """The note, with what was found as one harmless short line."""
-        return cls(row, field, rule, found if isinstance(found, str) and len(found) < 80 else show(found))
+        plain = isinstance(found, str) and len(found) < 80 and found.isprintable()
+        return cls(row, field, rule, str(found) if plain else show(found))
 
     def record(self) -> dict[str, Any]:
         """For the list that programs read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,7 @@ def take(number: int, row: Mapping[str, Any], mapping: LogMap) -> Taken:
     name, value = at(row, mapping.logps)
     logged = values.logged(value, name, say)
     scores = _scores(row, mapping, say)
-    reward = combine(scores, mapping.weights or dict.fromkeys(scores, 1.0)) if scores else None
+    reward = _reward(scores, mapping, say)
     step = at(row, mapping.step)
     version = at(row, mapping.version)[1]
     return Taken(
@@ -152,7 +153,8 @@ def _tokens(row: Mapping[str, Any], mapping: LogMap) -> tuple[tuple[int, ...], t
         name, value = at(row, mapping.prompt_tokens)
         before = () if value in (ABSENT, None) else values.ids(value, name)
     name, mask = at(row, mapping.mask)
-    if mask not in (ABSENT, None) and (not isinstance(mask, list) or any(one != 1 for one in mask)):
+    short = isinstance(mask, list) and len(mask) != len(done) and bool(done)
+    if mask not in (ABSENT, None) and (not isinstance(mask, list) or short or any(one != 1 for one in mask)):
         raise Unusable("masked-tokens", name, mask)
     return before, done
 
@@ -169,9 +171,7 @@ def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple
     else:
         raise Unusable("bad-field", name, value)
     name, answer = at(row, mapping.answer)
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(answer)
-    right = None if answer in (ABSENT, None, "") else values.text(answer, name, "bad-text")
+    right = None if answer in (ABSENT, None, "") else values.word(answer, name, "bad-text")
     kept = {column: plain(at(row, column)[1]) for column in mapping.columns if at(row, column)[1] is not ABSENT}
     return Prompt(label, turns, text, right, kept, tokens)
 
@@ -192,6 +192,14 @@ def _scores(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> dict[st
         name, value = at(row, path)
         found[source] = values.score(value, name, say)
     return found
+
+
+def _reward(scores: Mapping[str, Score], mapping: LogMap, say: values.Say) -> float | None:
+    reward = combine(scores, mapping.weights or dict.fromkeys(scores, 1.0)) if scores else None
+    if reward is None or math.isfinite(reward):
+        return reward
+    say("bad-score", " + ".join(scores), f"scores whose sum is {reward}")
+    return None
 
 
 def _transform(row: Mapping[str, Any], mapping: LogMap) -> Transform:
