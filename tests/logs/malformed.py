@@ -83,6 +83,8 @@ CHAT: list[tuple[Callable[[Row], Any] | str, str]] = [
     (changed(thumb={"up": 1}), "bad-score"),
     (changed(finish_reason="content_filter"), "unfinished"),
     (changed(finish_reason="who knows"), "finish-unknown"),
+    (changed(model="\ud83d"), "bad-text"),
+    (changed(model={"name": "helper-3"}), "bad-text"),
     (changed(temperature=-1.0), "bad-transform"),
     (changed(temperature="warm"), "bad-transform"),
     (changed(top_p=1.5, top_k=0), "bad-transform"),

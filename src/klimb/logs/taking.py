@@ -59,13 +59,13 @@ def take(number: int, row: Mapping[str, Any], mapping: LogMap) -> Taken:
     finish = _finish(row, mapping, say)
     before, tokens = _tokens(row, mapping)
     text = _completion(answer, bool(tokens))
-    prompt = _prompt(row, mapping, asked, before)
+    prompt = _prompt(row, mapping, asked, before, say)
     name, value = at(row, mapping.logps)
     logged = values.logged(value, name, say)
     scores = _scores(row, mapping, say)
     reward = _reward(scores, mapping, say)
     step = at(row, mapping.step)
-    version = at(row, mapping.version)[1]
+    version = at(row, mapping.version)
     return Taken(
         row=number,
         prompt=prompt,
@@ -77,7 +77,7 @@ def take(number: int, row: Mapping[str, Any], mapping: LogMap) -> Taken:
         reward=reward,
         transform=_transform(row, mapping),
         step=0 if step[1] in (ABSENT, None) else values.whole(step[1], step[0], "bad-number", 2**62),
-        version="" if version in (ABSENT, None) else str(version)[:200],
+        version="" if version[1] in (ABSENT, None, "") else values.word(version[1], version[0], "bad-field"),
         notes=notes,
     )
 
@@ -132,7 +132,7 @@ def _completion(answer: tuple[str, Any], has_tokens: bool) -> str:
 def _finish(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> Finish:
     name, value = at(row, mapping.status)
     if value not in (ABSENT, None):
-        values.finish(value, name, lambda *_: None)
+        values.finish(value, name, say if mapping.status != mapping.finish else lambda *_: None)
     name, value = at(row, mapping.finish)
     return values.finish(value, name, say)
 
@@ -159,7 +159,7 @@ def _tokens(row: Mapping[str, Any], mapping: LogMap) -> tuple[tuple[int, ...], t
     return before, done
 
 
-def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple[int, ...]) -> Prompt:
+def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple[int, ...], say: values.Say) -> Prompt:
     turns = asked if isinstance(asked, tuple) else ()
     text = asked if isinstance(asked, str) else None
     name, value = at(row, mapping.id)
@@ -172,8 +172,23 @@ def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple
         raise Unusable("bad-field", name, value)
     name, answer = at(row, mapping.answer)
     right = None if answer in (ABSENT, None, "") else values.word(answer, name, "bad-text")
-    kept = {column: plain(at(row, column)[1]) for column in mapping.columns if at(row, column)[1] is not ABSENT}
-    return Prompt(label, turns, text, right, kept, tokens)
+    return Prompt(label, turns, text, right, dict(_kept(row, mapping, say)), tokens)
+
+
+def _kept(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> Iterator[tuple[str, Any]]:
+    """The further columns, as JSON."""
+    for column in mapping.columns:
+        name, value = at(row, column)
+        if value is ABSENT:
+            continue
+        bad: list[str] = []
+        try:
+            kept = plain(value, name, bad)
+        except RecursionError:
+            kept, bad = None, [name]
+        for place in bad:
+            say("bad-column", place, at(row, place)[1])
+        yield column, kept
 
 
 def with_rest(mapping: LogMap, rows: Iterable[Mapping[str, Any]]) -> LogMap:
