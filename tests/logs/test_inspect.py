@@ -93,7 +93,7 @@ def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> No
         "never": 1, "always": 1, "mixed": 1, "unscored": 1, "differing": 2,
     }  # fmt: skip
     assert (facts["rows"], facts["groups"], facts["scored"], facts["successes"]) == (8, 5, 7, 3)
-    assert "only 0 of 8 rows have log-probs" in facts["verdict"][0]["why"]
+    assert "0 of 8 rows can be learned from; 5 of the groups left out: each has no token ids" in facts["verdict"][0]["why"]
     assert inspect(tmp_path / "a.parquet", success=0.5)["successes"] == 4
 
 

@@ -32,6 +32,10 @@ def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     mean = "" if facts["mean_logp"] is None else f"; mean {facts['mean_logp']:.3f} nats a token"
     missing = facts["rows"] - facts["with_logps"]
     yield "log-probs", f"{f['logged']} logged, {f['estimated']} estimated, {missing:,} missing{mean}"
+    for name, use in (("weighted", "by importance weights"), ("plain", "without them")):
+        one = facts["fit"][name]
+        why = f"; {one['why']}" if one["why"] else ""
+        yield f"fit {name}", f"{one['rows']:,} rows of {one['groups']:,} groups to learn from {use}{why}"
     if facts["cut_support"]:
         yield "support", f"{f['cut_support']} rows were drawn with top_p or top_k"
     if facts["policy"]:
