@@ -18,6 +18,9 @@ import pytest
 
 from klimb import rollouts
 from klimb.errors import DataError
+from klimb.logs.against import read
+from klimb.logs.counting import count
+from klimb.logs.drawing import draw
 from klimb.logs.estimating import log_probs
 from klimb.logs.inspecting import inspect
 from klimb.logs.page import lines, page
@@ -75,9 +78,29 @@ def test_logs_of_another_policy_are_measured_against_it(tmp_path: Path, tiny: Po
     assert "the ratios have mean" in facts["verdict"][0]["why"]
 
 
-def test_the_sample_that_the_policy_is_asked_about_is_spread_over_the_logs(tmp_path: Path, tiny: Policy) -> None:
-    rollouts.write(tmp_path / "a.parquet", log_of(tiny), 0)
-    assert inspect(tmp_path / "a.parquet", tiny, most=50)["policy"]["rows"] == 48
+def test_the_rows_that_the_policy_is_asked_about_are_a_random_sample_of_those_that_are_fit(
+    tmp_path: Path, tiny: Policy
+) -> None:
+    made = log_of(tiny, prompts=40, answers=8)
+    unfit = [replace(group, transform=Transform(1.0, 0.9)) for group in made[:20]]
+    rollouts.write(tmp_path / "a.parquet", [*unfit, *made[20:]], 0)
+    rollouts.write(tmp_path / "b.parquet", made[:20], 0)
+    counted = count(tmp_path)
+    drawn = draw(counted, 96, 0)
+    assert len(drawn.rows) == 96 and drawn.rows.min() >= 160 and (np.diff(drawn.rows) > 0).all()
+    assert set((drawn.rows % 8).tolist()) == set(range(8)), "every place of a group"
+    assert len(set(drawn.prompts.tolist())) == len(set((drawn.rows // 8).tolist()))
+    assert set(draw(counted, 48, 0).rows) < set(drawn.rows)
+    assert set(draw(counted, 96, 1).rows) != set(drawn.rows)
+    assert len(draw(counted, 1000, 0).rows) == 320
+    listed = [(p.id, done.logps) for p, done, _, _ in read(tmp_path, drawn.rows)]
+    rows = [(group.prompt.id, r.completion.logps) for group in [*made, *made[:20]] for r in group.rollouts]
+    assert [name for name, _ in listed] == [rows[row][0] for row in drawn.rows]
+    assert all(logps == pytest.approx(rows[row][1]) for (_, logps), row in zip(listed, drawn.rows, strict=True))
+    assert inspect(tmp_path, tiny, most=24)["policy"]["rows"] == 24
+    (tmp_path / "only").mkdir()
+    rollouts.write(tmp_path / "only/a.parquet", unfit, 0)
+    assert len(draw(count(tmp_path / "only"), 10, 0).rows) == 10, "where no row is fit, of those with log-probs"
 
 
 def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> None:
@@ -93,7 +116,9 @@ def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> No
         "never": 1, "always": 1, "mixed": 1, "unscored": 1, "differing": 2,
     }  # fmt: skip
     assert (facts["rows"], facts["groups"], facts["scored"], facts["successes"]) == (8, 5, 7, 3)
-    assert "0 of 8 rows can be learned from; 5 of the groups left out: each has no token ids" in facts["verdict"][0]["why"]
+    assert (
+        "0 of 8 rows can be learned from; 5 of the groups left out: each has no token ids" in facts["verdict"][0]["why"]
+    )
     assert inspect(tmp_path / "a.parquet", success=0.5)["successes"] == 4
 
 

@@ -27,11 +27,12 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an inspection compares with: a policy on so many rows, and the reward of a success."""
+    """What an inspection compares with: a policy on so many rows, drawn by a seed, and the reward of a success."""
 
     policy: str | None = None
-    rows: int = 256
+    most: int = 256
     success: float = 1.0
+    seed: int = 0
 
 
 def check(path: Path, *, as_json: bool = False) -> bool:
@@ -107,7 +108,7 @@ def inspect(logs: Path, wanted: Wanted, *, as_json: Path | None = None, html: Pa
             raise DataError(f"a folder for {target}", "there is none", f"mkdir -p {target.parent}")
     files_of(logs)  # before a model is loaded
     policy = opened(wanted.policy) if wanted.policy else None
-    facts = inspected(logs, policy, wanted.rows, wanted.success)
+    facts = inspected(logs, policy, wanted.most, wanted.success, seed=wanted.seed)
     if as_json:
         write_atomic(as_json, pretty(facts))
     if html:

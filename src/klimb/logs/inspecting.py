@@ -12,6 +12,7 @@ from klimb.errors import DataError
 from klimb.logs.against import compare
 from klimb.logs.counting import Counted, Numbers, count, spread
 from klimb.logs.covering import cover
+from klimb.logs.drawing import draw
 from klimb.logs.judging import judge
 from klimb.logs.usable import Fit, fit
 
@@ -23,16 +24,18 @@ SAMPLES = 256
 """The most answers that the policy is asked to give itself."""
 
 
-def inspect(logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0) -> dict[str, Any]:
-    """Every fact about the logs. `policy` is asked about at most `most` rows. Raises DataError."""
+def inspect(
+    logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0, *, seed: int = 0
+) -> dict[str, Any]:
+    """Every fact about the logs. `policy` is asked about at most `most` rows, drawn by `seed`. Raises DataError."""
     counted = count(logs)
     if not counted.rows:
         raise DataError(f"rows in {logs}", "none", "logs with at least one row")
-    compared = None if policy is None else compare(policy, logs, most, counted.rows)
+    compared = None if policy is None else compare(policy, logs, draw(counted, most, seed))
     facts = _facts(counted, success)
     facts["logs"] = str(logs)
     facts["policy"] = None if compared is None else compared.as_dict()
-    covered = None if compared is None or policy is None else cover(policy, logs, min(most, SAMPLES))
+    covered = None if compared is None or policy is None else cover(policy, logs, min(most, SAMPLES), seed)
     facts["coverage"] = None if covered is None else covered.as_dict()
     judged = judge(facts)
     facts["verdict"] = [
