@@ -55,6 +55,9 @@ def inspect(  # noqa: PLR0913 typer reads the options from the signature
     most: Annotated[
         int, typer.Option("--most", min=1, help="How many rows the policy is asked about, at most; drawn at random.")
     ] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, help="At which the policy is to learn: the run's sampling.temperature.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of that draw, and of the policy's own answers.")] = 0,
     success: Annotated[float, typer.Option(help="A reward of at least this is a success.")] = 1.0,
     as_json: Annotated[
@@ -77,4 +80,5 @@ def inspect(  # noqa: PLR0913 typer reads the options from the signature
         preferring.inspect(logs, wanted, as_json=as_json)
         return
 
-    logging.inspect(logs, logging.Wanted(policy, most, success, seed), as_json=as_json, html=html)
+    wanted_of_logs = logging.Wanted(policy, success, most, seed, temperature)
+    logging.inspect(logs, wanted_of_logs, as_json=as_json, html=html)

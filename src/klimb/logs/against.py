@@ -83,8 +83,8 @@ def read(logs: Path, rows: NDArray[np.int64]) -> Iterator[Row]:
                 yield prompt, rollout.completion, transform_of(path, row, value), rollout.reward
 
 
-def compare(policy: Policy, logs: Path, drawn: Drawn) -> Compared | None:
-    """Asks the policy about a sample; None where it has no row. Raises DataError."""
+def compare(policy: Policy, logs: Path, drawn: Drawn, temperature: float = 1.0) -> Compared | None:
+    """Asks the policy at the temperature at which it is to learn; None where no row was drawn. Raises DataError."""
     import torch
 
     rows = list(read(logs, drawn.rows))
@@ -99,7 +99,8 @@ def compare(policy: Policy, logs: Path, drawn: Drawn) -> Compared | None:
         )
     if not fit:
         return None
-    now = [x for at in range(0, len(fit), CHUNK) for x in log_probs(policy, [one[:3] for one in fit[at : at + CHUNK]])]
+    parts = [[one[:3] for one in fit[at : at + CHUNK]] for at in range(0, len(fit), CHUNK)]
+    now = [values for part in parts for values in log_probs(policy, part, temperature)]
     mu = torch.tensor([x for one in fit for x in one[1].logps], dtype=torch.float64)
     pi = torch.tensor([x for values in now for x in values], dtype=torch.float64)
     lengths = torch.tensor([len(values) for values in now])

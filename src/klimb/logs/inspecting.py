@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,30 @@ SAMPLES = 256
 """The most answers that the policy is asked to give itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a policy is asked: about at most `most` rows, drawn by `seed`, at the temperature at which it is to learn."""
+
+    most: int = 256
+    seed: int = 0
+    temperature: float = 1.0
+
+
 def inspect(
-    logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0, *, seed: int = 0
+    logs: Path, policy: Policy | None = None, asked: Asked | None = None, success: float = 1.0
 ) -> dict[str, Any]:
-    """Every fact about the logs. `policy` is asked about at most `most` rows, drawn by `seed`. Raises DataError."""
+    """Every fact about the logs, and about a policy beside them where there is one. Raises DataError."""
     counted = count(logs)
     if not counted.rows:
         raise DataError(f"rows in {logs}", "none", "logs with at least one row")
-    compared = None if policy is None else compare(policy, logs, draw(counted, most, seed))
+    a = asked or Asked()
+    compared = None if policy is None else compare(policy, logs, draw(counted, a.most, a.seed), a.temperature)
     facts = _facts(counted, success)
     facts["logs"] = str(logs)
     facts["policy"] = None if compared is None else compared.as_dict()
-    covered = None if compared is None or policy is None else cover(policy, logs, min(most, SAMPLES), seed)
+    within = (min(a.most, SAMPLES), a.seed, a.temperature)
+    covered = None if compared is None or policy is None else cover(policy, logs, *within)
+    facts["temperature"] = a.temperature
     facts["coverage"] = None if covered is None else covered.as_dict()
     judged = judge(facts)
     facts["verdict"] = [
