@@ -193,3 +193,15 @@ def test_a_running_sum_is_exact_at_the_end_of_a_long_batch() -> None:
     row = torch.arange(200_000) // 100
     found = F.segments.running_sum(values, row, 2000)
     torch.testing.assert_close(found[-100:], found[:100], rtol=1e-6, atol=0)
+
+
+def test_a_row_that_is_there_eight_times_tells_no_more_than_once_where_rows_are_clustered() -> None:
+    shares = torch.randn(50, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    alone = torch.stack(F.offpolicy.interval(shares))
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(6))
+    torch.testing.assert_close(torch.stack(F.offpolicy.clustered(shares, order + 7)), alone)
+    again = torch.stack(F.offpolicy.clustered(shares.repeat(8), order.repeat(8)))
+    torch.testing.assert_close(again, alone)
+    whole = torch.stack(F.offpolicy.interval(shares.repeat(8)))
+    assert (whole[2] - whole[1]) < 0.4 * (again[2] - again[1])
+    assert F.offpolicy.clustered(shares, torch.zeros(50, dtype=torch.int64))[2] == torch.inf

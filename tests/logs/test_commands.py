@@ -52,3 +52,16 @@ def test_an_inspection_of_nothing_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert "no .parquet file" in capsys.readouterr().err
     assert run("data", "inspect", str(tmp_path / "x.parquet"), "--policy", "tiny") == 3
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_policy_is_asked_about_so_many_rows_drawn_by_a_seed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = str(tmp_path / "a.parquet")
+    words = ["--map", "openai", "--out", log, "--tokenizer", "tiny"]
+    assert run("logs", "import", str(root / "tests/data/logs/openai.jsonl"), *words) == 0
+    for seed in ("0", "1"):
+        assert run("data", "inspect", log, "--policy", "tiny", "--most", "3", "--seed", seed) == 0
+    asked = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("policy", "KL"))]
+    assert asked[0].startswith("policy       asked about 3 rows") and asked[0] == asked[2]
+    assert asked[1] != asked[3]

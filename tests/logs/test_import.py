@@ -155,7 +155,7 @@ def test_a_malformed_row_is_refused_or_repaired_by_its_rule(
     if base == "slime":
         mapping = str(tmp_path / "m.yaml")
         (tmp_path / "m.yaml").write_text("base: slime\ntemperature: 1.0\ntop_p: 1.0\ntop_k: 0\n")
-    elif index == 41:
+    elif rule == "logps-count" and base == "chat":
         mapping = str(tmp_path / "m.yaml")
         (tmp_path / "m.yaml").write_text("base: chat\ntop_p: 1.0\ntop_k: 0\n")
     found, groups = taken(source, mapping, tmp_path / "out.parquet", tiny, tokenizer="tiny")
@@ -172,7 +172,7 @@ def test_a_malformed_row_is_refused_or_repaired_by_its_rule(
 
 def test_there_are_at_least_sixty_malformed_rows_and_every_rule_is_used() -> None:
     assert len(EVERY) >= 60
-    assert {rule for _, _, _, rule in EVERY} | {"logps-no-tokens", "bad-field"} == set(RULES)
+    assert {rule for _, _, _, rule in EVERY} | {"logps-no-tokens", "bad-field", "bad-column"} == set(RULES)
 
 
 def test_a_field_that_is_no_id_is_refused(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
@@ -224,3 +224,31 @@ def test_a_map_with_a_slip_of_the_pen_is_refused(root: Path, tmp_path: Path, tin
 def test_every_named_map_is_a_good_map() -> None:
     assert {name: load_map(name)[0].base for name in NAMED} == {name: name for name in NAMED}
     assert LogMap().paths() == {}
+
+
+def test_a_share_of_a_score_that_is_not_there_is_refused(
+    root: Path, tmp_path: Path, tiny: Callable[[str], Policy]
+) -> None:
+    (tmp_path / "m.yaml").write_text("base: trl\nweights: {corect: 1.0}\n")
+    with pytest.raises(SettingsError, match=r"weights\.corect.*weights\.correct"):
+        import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    (tmp_path / "m.yaml").write_text("base: trl\nweights: {correct: 2.0}\n")
+    _, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    assert groups[0].rollouts[0].reward == 2.0
+
+
+def test_what_a_kept_column_cannot_hold_is_said(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
+    (tmp_path / "m.yaml").write_text("base: trl\nrest: null\nscores: {s: correct}\ncolumns: [latency, more]\n")
+    row = {**rows_of(root, "trl")[0], "latency": 0.5, "more": {"a": [1, 2]}}
+    deep = "[" * 700 + "]" * 700
+    lines = [json.dumps(row), json.dumps({**row, "latency": float("nan"), "more": {"a": float("inf"), "b": "\ud83d"}})]
+    (tmp_path / "log").write_text("\n".join([*lines, json.dumps({**row, "more": "DEEP"}).replace('"DEEP"', deep)]))
+    found, groups = taken(tmp_path / "log", str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    assert [(n.row, n.field, n.rule, n.found[:3]) for n in found.notes] == [
+        (2, "latency", "bad-column", "nan"), (2, "more.a", "bad-column", "inf"), (3, "more", "bad-column", "[[["),
+    ]  # fmt: skip
+    assert [group.prompt.metadata for group in groups] == [
+        {"latency": 0.5, "more": {"a": [1, 2]}},
+        {"latency": None, "more": {"a": None, "b": "\ud83d"}},
+        {"latency": 0.5, "more": None},
+    ]

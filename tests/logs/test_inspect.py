@@ -15,11 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from klimb import rollouts
 from klimb.errors import DataError
+from klimb.logs.against import read
+from klimb.logs.counting import count
+from klimb.logs.drawing import draw
 from klimb.logs.estimating import log_probs
-from klimb.logs.inspecting import inspect
+from klimb.logs.inspecting import Asked, inspect
 from klimb.logs.page import lines, page
 from klimb.policy.base import PolicySettings
 from klimb.policy.loading import load
@@ -75,9 +79,51 @@ def test_logs_of_another_policy_are_measured_against_it(tmp_path: Path, tiny: Po
     assert "the ratios have mean" in facts["verdict"][0]["why"]
 
 
-def test_the_sample_that_the_policy_is_asked_about_is_spread_over_the_logs(tmp_path: Path, tiny: Policy) -> None:
-    rollouts.write(tmp_path / "a.parquet", log_of(tiny), 0)
-    assert inspect(tmp_path / "a.parquet", tiny, most=50)["policy"]["rows"] == 48
+def test_the_policy_is_asked_at_the_temperature_at_which_it_is_to_learn(tmp_path: Path, tiny: Policy) -> None:
+    """Its ratios are to what drew a row at the row's own temperature; and its own answers are drawn at that one too."""
+    made = [replace(group, transform=Transform(0.5)) for group in log_of(tiny, 60)]
+    rollouts.write(tmp_path / "a.parquet", made, 0)
+    rows = [(group.prompt, r.completion, group.transform) for group in made for r in group.rollouts]
+    assert log_probs(tiny, rows, 0.5) == log_probs(tiny, rows)
+    mu = torch.tensor([x for _, done, _ in rows for x in done.logps], dtype=torch.float64)
+    found = {t: inspect(tmp_path / "a.parquet", tiny, Asked(most=120, temperature=t)) for t in (1.0, 0.5)}
+    for temperature, facts in found.items():
+        pi = torch.tensor([x for values in log_probs(tiny, rows, temperature) for x in values], dtype=torch.float64)
+        assert facts["policy"]["kl_token"] == pytest.approx(float((mu - pi).mean()), rel=1e-5, abs=1e-7)
+        assert f"at temperature {temperature:g}" in page(facts)
+    assert found[1.0]["policy"]["kl_token"] == pytest.approx(0, abs=1e-6)
+    assert found[0.5]["policy"]["kl_token"] > 0.01
+    every = [Completion((token,), (-5.0,), "", Finish.LENGTH) for token in range(259)]
+    chances = log_probs(tiny, [(rows[0][0], one, Transform()) for one in every])
+    likeliest = Rollout(every[chances.index(max(chances))], 0, -1, {}, 1.0)
+    rollouts.write(tmp_path / "a.parquet", [Group(rows[0][0], (likeliest,))], 0)
+    shares = {t: inspect(tmp_path / "a.parquet", tiny, Asked(temperature=t))["coverage"]["whole"] for t in (1.0, 1e-4)}
+    assert shares[1e-4] == 1.0 > shares[1.0]
+
+
+def test_the_rows_that_the_policy_is_asked_about_are_a_random_sample_of_those_that_are_fit(
+    tmp_path: Path, tiny: Policy
+) -> None:
+    made = log_of(tiny, prompts=40, answers=8)
+    unfit = [replace(group, transform=Transform(1.0, 0.9)) for group in made[:20]]
+    rollouts.write(tmp_path / "a.parquet", [*unfit, *made[20:]], 0)
+    rollouts.write(tmp_path / "b.parquet", made[:20], 0)
+    counted = count(tmp_path)
+    drawn = draw(counted, 96, 0)
+    assert len(drawn.rows) == 96 and drawn.rows.min() >= 160 and (np.diff(drawn.rows) > 0).all()
+    assert set((drawn.rows % 8).tolist()) == set(range(8)), "every place of a group"
+    assert len(set(drawn.prompts.tolist())) == len(set((drawn.rows // 8).tolist()))
+    assert set(draw(counted, 48, 0).rows) < set(drawn.rows)
+    assert set(draw(counted, 96, 1).rows) != set(drawn.rows)
+    assert len(draw(counted, 1000, 0).rows) == 320
+    listed = [(p.id, done.logps) for p, done, _, _ in read(tmp_path, drawn.rows)]
+    rows = [(group.prompt.id, r.completion.logps) for group in [*made, *made[:20]] for r in group.rollouts]
+    assert [name for name, _ in listed] == [rows[row][0] for row in drawn.rows]
+    assert all(logps == pytest.approx(rows[row][1]) for (_, logps), row in zip(listed, drawn.rows, strict=True))
+    assert inspect(tmp_path, tiny, Asked(24))["policy"]["rows"] == 24
+    (tmp_path / "only").mkdir()
+    rollouts.write(tmp_path / "only/a.parquet", unfit, 0)
+    assert len(draw(count(tmp_path / "only"), 10, 0).rows) == 10, "where no row is fit, of those with log-probs"
 
 
 def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> None:
@@ -93,7 +139,9 @@ def test_prompts_are_told_by_content_and_success_by_prompt(tmp_path: Path) -> No
         "never": 1, "always": 1, "mixed": 1, "unscored": 1, "differing": 2,
     }  # fmt: skip
     assert (facts["rows"], facts["groups"], facts["scored"], facts["successes"]) == (8, 5, 7, 3)
-    assert "only 0 of 8 rows have log-probs" in facts["verdict"][0]["why"]
+    assert (
+        "0 of 8 rows can be learned from; 5 of the groups left out: each has no token ids" in facts["verdict"][0]["why"]
+    )
     assert inspect(tmp_path / "a.parquet", success=0.5)["successes"] == 4
 
 
@@ -196,7 +244,7 @@ def test_the_policys_own_answers_are_looked_for_in_the_logs(tmp_path: Path, tiny
             for prompt, done in zip(prompts, rows, strict=False)
         ]
         rollouts.write(tmp_path / "a.parquet", groups, 0)
-        facts = inspect(tmp_path / "a.parquet", tiny, most=16)
+        facts = inspect(tmp_path / "a.parquet", tiny, Asked(16))
         assert "coverage" in "\n".join(lines(facts)) and "coverage" in page(facts)
         return dict(facts["coverage"])
 

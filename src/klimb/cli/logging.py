@@ -27,11 +27,13 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an inspection compares with: a policy on so many rows, and the reward of a success."""
+    """What an inspection compares with: the reward of a success; a policy, asked as `logs.inspecting.Asked` says."""
 
     policy: str | None = None
-    rows: int = 256
     success: float = 1.0
+    most: int = 256
+    seed: int = 0
+    temperature: float = 1.0
 
 
 def check(path: Path, *, as_json: bool = False) -> bool:
@@ -97,6 +99,7 @@ def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
 def inspect(logs: Path, wanted: Wanted, *, as_json: Path | None = None, html: Path | None = None) -> None:
     """Prints what logs hold and the verdict, and writes the same as JSON and as a page. Raises KlimbError."""
     from klimb.atomic import write_atomic
+    from klimb.logs.inspecting import Asked
     from klimb.logs.inspecting import inspect as inspected
     from klimb.logs.page import lines, page
     from klimb.records import pretty
@@ -107,7 +110,7 @@ def inspect(logs: Path, wanted: Wanted, *, as_json: Path | None = None, html: Pa
             raise DataError(f"a folder for {target}", "there is none", f"mkdir -p {target.parent}")
     files_of(logs)  # before a model is loaded
     policy = opened(wanted.policy) if wanted.policy else None
-    facts = inspected(logs, policy, wanted.rows, wanted.success)
+    facts = inspected(logs, policy, Asked(wanted.most, wanted.seed, wanted.temperature), wanted.success)
     if as_json:
         write_atomic(as_json, pretty(facts))
     if html:

@@ -1,8 +1,9 @@
 """Off-policy evaluation: what a policy is worth, from answers that another one drew.
 
 Each estimator gives one *share* a row, whose mean is the estimate; `interval` of the shares is its 95 % interval. The
-rows are independent draws of the behaviour policy mu; log-weights are log(pi / mu), clamped as in `importance.ratio`.
-Only where mu gives every answer of pi a chance are the estimates right; truncated sampling (top-p, top-k) does not.
+rows are independent draws of the behaviour policy mu (`clustered`: only those of different prompts are); log-weights
+are log(pi / mu), clamped as in `importance.ratio`. Only where mu gives every answer of pi a chance are the estimates
+right; truncated sampling (top-p, top-k) does not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 
 from klimb.functional import segments
 from klimb.functional.importance import ratio
-from klimb.shapes import PerRow, PerToken, Scalar, TokenRows
+from klimb.shapes import PerRow, PerToken, RowGroups, Scalar, TokenRows
 
 Z95 = 1.959963984540054
 
@@ -63,6 +64,19 @@ def interval(shares: PerRow, z: float = Z95) -> tuple[Scalar, Scalar, Scalar]:
     """
     mean, n = shares.mean(), len(shares)
     half = z * shares.std() / math.sqrt(n) if n > 1 else torch.full_like(mean, torch.inf)
+    return mean, mean - half, mean + half
+
+
+def clustered(shares: PerRow, cluster: RowGroups, z: float = Z95) -> tuple[Scalar, Scalar, Scalar]:
+    """The mean and its interval where the rows of a cluster (a prompt's answers) are alike, and clusters independent.
+
+    The variance is C / (C - 1) sum_c (sum_{i in c} (s_i - mean))^2 / n^2 over the C clusters (Liang & Zeger 1986); with
+    one row each it is that of `interval`. `cluster` numbers them in any order; infinite for fewer than two.
+    """
+    _, index = cluster.unique(return_inverse=True)
+    count, mean = int(index.max()) + 1, shares.mean()
+    spread = segments.sum_by(shares - mean, index, count).square().sum().sqrt() / len(shares)
+    half = z * spread * math.sqrt(count / (count - 1)) if count > 1 else torch.full_like(mean, torch.inf)
     return mean, mean - half, mean + half
 
 

@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from klimb.errors import DataError
+from klimb.logs.drawing import Drawn
 from klimb.logs.estimating import log_probs
 from klimb.rollouts import files_of, tables
 from klimb.rollouts.reading import prompt_of, rollout_of, transform_of
@@ -35,12 +39,13 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a policy makes of a sample of the rows that have log-probs; in nats.
+    """What a policy makes of a random sample of the rows that have log-probs; in nats.
 
     `effective` counts rows by the ratio of the whole completion; `mass` is the mean of these ratios, 1 where the logs
     cover what the policy says, and near 0 where its answers are others. `kl` estimates KL(behaviour || policy) of a
     completion, with its 95 % interval. `outside`: the share of tokens whose ratio lies outside [0.8, 1.2].
-    `value` and `weighted` are the policy's reward by ordinary and weighted importance sampling, with intervals.
+    `value` and `weighted` are the policy's reward by ordinary and weighted importance sampling, with intervals. All
+    intervals take the rows of a prompt for one draw, as their rewards and ratios are alike.
     """
 
     rows: int
@@ -65,29 +70,27 @@ class Compared:
 Row = tuple[Prompt, Completion, Transform, float | None]
 
 
-def sample(logs: Path, most: int, total: int) -> Iterator[Row]:
-    """At most `most` rows, spread evenly over all `total`; those without tokens or log-probs are passed over."""
-    every = max(1, -(-total // most))
+def read(logs: Path, rows: NDArray[np.int64]) -> Iterator[Row]:
+    """The rows of these numbers, which ascend. Raises DataError."""
     seen = 0
     for path in files_of(logs):
         for first, table in tables(path):
-            places = [place for place in range(table.num_rows) if (seen + place) % every == 0]
+            places = (rows[(rows >= seen) & (rows < seen + table.num_rows)] - seen).tolist()
             seen += table.num_rows
             for place, value in zip(places, table.take(places).to_pylist(), strict=True):
                 row = first + place
-                rollout = rollout_of(path, row, value)
-                prompt, done = prompt_of(path, row, value), rollout.completion
-                if prompt.tokens and done.tokens and done.logps:
-                    yield prompt, done, transform_of(path, row, value), rollout.reward
+                rollout, prompt = rollout_of(path, row, value), prompt_of(path, row, value)
+                yield prompt, rollout.completion, transform_of(path, row, value), rollout.reward
 
 
-def compare(policy: Policy, logs: Path, most: int, total: int) -> Compared | None:
-    """Asks the policy about a sample; None where no row has tokens and log-probs. Raises DataError."""
+def compare(policy: Policy, logs: Path, drawn: Drawn, temperature: float = 1.0) -> Compared | None:
+    """Asks the policy at the temperature at which it is to learn; None where no row was drawn. Raises DataError."""
     import torch
 
-    rows = list(sample(logs, most, total))
+    rows = list(read(logs, drawn.rows))
     vocabulary = policy.model.get_input_embeddings().weight.shape[0]
-    fit = [one for one in rows if _fits(one, vocabulary, policy.context)]
+    kept = [index for index, one in enumerate(rows) if _fits(one, vocabulary, policy.context)]
+    fit = [rows[index] for index in kept]
     if rows and not fit:
         raise DataError(
             f"{logs} beside this policy",
@@ -96,12 +99,13 @@ def compare(policy: Policy, logs: Path, most: int, total: int) -> Compared | Non
         )
     if not fit:
         return None
-    now = [x for at in range(0, len(fit), CHUNK) for x in log_probs(policy, [one[:3] for one in fit[at : at + CHUNK]])]
+    parts = [[one[:3] for one in fit[at : at + CHUNK]] for at in range(0, len(fit), CHUNK)]
+    now = [values for part in parts for values in log_probs(policy, part, temperature)]
     mu = torch.tensor([x for one in fit for x in one[1].logps], dtype=torch.float64)
     pi = torch.tensor([x for values in now for x in values], dtype=torch.float64)
     lengths = torch.tensor([len(values) for values in now])
-    rewards = [one[3] for one in fit]
-    return _compared(pi - mu, lengths, rewards, len(rows) - len(fit))
+    prompts = torch.from_numpy(drawn.prompts[kept])
+    return _compared(pi - mu, lengths, [one[3] for one in fit], prompts, len(rows) - len(fit))
 
 
 def _fits(row: Row, vocabulary: int, context: int) -> bool:
@@ -109,7 +113,9 @@ def _fits(row: Row, vocabulary: int, context: int) -> bool:
     return max(tokens) < vocabulary and len(tokens) <= context
 
 
-def _compared(gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], skipped: int) -> Compared:
+def _compared(
+    gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], prompts: Tensor, skipped: int
+) -> Compared:
     import torch
 
     from klimb import functional as F
@@ -123,8 +129,8 @@ def _compared(gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], sk
     names = ("q0", "q5", "q50", "q95", "q100")
     value = weighted = None
     if bool(scored.any()):
-        value = _three(F.offpolicy.interval(F.offpolicy.ordinary(whole[scored], reward[scored])))
-        weighted = _three(F.offpolicy.interval(F.offpolicy.weighted(whole[scored], reward[scored])))
+        value = _three(F.offpolicy.clustered(F.offpolicy.ordinary(whole[scored], reward[scored]), prompts[scored]))
+        weighted = _three(F.offpolicy.clustered(F.offpolicy.weighted(whole[scored], reward[scored]), prompts[scored]))
     return Compared(
         rows=len(lengths),
         skipped=skipped,
@@ -134,7 +140,7 @@ def _compared(gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], sk
         bands=tuple(_bands(whole, lengths)),
         outside=float(((ratio < LOW) | (ratio > HIGH)).double().mean()),
         below=float((ratio < LOW).double().mean()),
-        kl=_three(F.offpolicy.interval(F.divergence.k1(-whole))),
+        kl=_three(F.offpolicy.clustered(F.divergence.k1(-whole), prompts)),
         kl_token=float(-gaps.mean()),
         ratios=dict(zip(names, torch.quantile(ratio[: 1 << 23], marks).tolist(), strict=True)),
         value=value,

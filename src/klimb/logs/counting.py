@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from klimb.errors import DataError
+from klimb.logs.usable import marks
 from klimb.rollouts import files_of, tables
 
 Numbers = NDArray[np.float64]
@@ -35,7 +36,10 @@ class Source:
 
 @dataclass(slots=True)
 class Counted:
-    """One entry a row in the arrays: the hash of the prompt's content, that of its id, reward (NaN = none), length."""
+    """One entry a row in the arrays: the hash of the prompt's content, that of its id, reward (NaN = none), length.
+
+    `marks` has the bits of `usable` of each row, `starts` the first row of each group.
+    """
 
     rows: int = 0
     groups: int = 0
@@ -50,6 +54,8 @@ class Counted:
     ids: array[int] = field(default_factory=lambda: array("q"))
     rewards: array[float] = field(default_factory=lambda: array("d"))
     lengths: array[int] = field(default_factory=lambda: array("i"))
+    marks: array[int] = field(default_factory=lambda: array("H"))
+    starts: array[int] = field(default_factory=lambda: array("q"))
     sources: dict[str, Source] = field(default_factory=dict)
     versions: Counter[str] = field(default_factory=Counter)
     estimators: Counter[str] = field(default_factory=Counter)
@@ -61,10 +67,11 @@ def count(logs: Path) -> Counted:
     for path in files_of(logs):
         last = -1
         for _, table in tables(path):
-            _add(found, table)
             groups = table.column("group").to_numpy()
-            found.groups += int(np.count_nonzero(np.diff(groups, prepend=last)))
+            found.starts.extend((found.rows + np.flatnonzero(np.diff(groups, prepend=last))).tolist())
+            _add(found, table)
             last = int(groups[-1]) if len(groups) else last
+    found.groups = len(found.starts)
     return found
 
 
@@ -86,6 +93,7 @@ def _add(found: Counted, table: pa.Table) -> None:
     found.ids.extend(_coded(table.column("prompt_id"), _hash))
     found.rewards.extend(pc.fill_null(table.column("reward"), float("nan")).to_numpy().tolist())
     found.lengths.extend(lengths.tolist())
+    found.marks.frombytes(marks(table).tobytes())
     _tally(found.versions, table.column("version"))
     _tally(found.estimators, pc.drop_null(table.column("estimated")))
     _scores(found, table.column("scores"))

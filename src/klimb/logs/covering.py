@@ -40,8 +40,8 @@ class Covered:
         return asdict(self)
 
 
-def cover(policy: Policy, logs: Path, most: int, seed: int = 0) -> Covered | None:
-    """Samples at most `most` answers, `EACH` to a prompt; None where no prompt with tokens fits the policy."""
+def cover(policy: Policy, logs: Path, most: int, seed: int = 0, temperature: float = 1.0) -> Covered | None:
+    """Samples at most `most` answers at a temperature, `EACH` to a prompt; None where no prompt with tokens fits."""
     from klimb.generation.base import Request, Sampling
     from klimb.generation.local import Local
 
@@ -53,7 +53,7 @@ def cover(policy: Policy, logs: Path, most: int, seed: int = 0) -> Covered | Non
     seeds = [tuple(draw_seed(seed, 0, prompt.id, k) for k in range(EACH)) for prompt in prompts]
     requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
     with Local().open(policy) as sampler:
-        drawn = sampler.sample(requests, Sampling(max_tokens=max(1, min(longest, room))))
+        drawn = sampler.sample(requests, Sampling(temperature=temperature, max_tokens=max(1, min(longest, room))))
     pairs = [(p, done.tokens) for p, row in zip(prompts, drawn, strict=True) for done in row]
     shared = [_begun(tokens, answers[prompt.tokens]) for prompt, tokens in pairs]
     return Covered(

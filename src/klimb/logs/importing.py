@@ -17,7 +17,7 @@ from klimb.logs.reading import Rows, read_rows
 from klimb.logs.rules import REFUSED, RULES, Note, Unusable
 from klimb.logs.taking import spread, take, with_rest
 from klimb.logs.tokens import Done, estimated, finished, without_logps
-from klimb.logs.unseen import refuse_unseen
+from klimb.logs.unseen import refuse_unscored, refuse_unseen
 from klimb.seeds import logged_seed
 from klimb.types import Group, Rollout
 
@@ -70,6 +70,8 @@ def import_log(
     mapping, own = load_map(map_name)
     rows = read_rows(source)
     refuse_unseen(source, rows.rows, mapping, own)
+    mapping = with_rest(mapping, (row for _, row in rows.rows))
+    refuse_unscored(mapping)
     name = tokenizer or estimate
     model = open_model(name) if name else None
     found = Imported(rows=len(rows.rows) + len(rows.notes), notes=[] if notes is None else notes)
@@ -89,7 +91,6 @@ def import_log(
 
 
 def _take_all(rows: Rows, mapping: LogMap, model: Policy | None, found: Imported) -> list[Done]:
-    mapping = with_rest(mapping, (row for _, row in rows.rows))
     done: list[Done] = []
     for number, row in rows.rows:
         try:

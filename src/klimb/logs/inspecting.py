@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from klimb.errors import DataError
 from klimb.logs.against import compare
 from klimb.logs.counting import Counted, Numbers, count, spread
 from klimb.logs.covering import cover
+from klimb.logs.drawing import draw
 from klimb.logs.judging import judge
+from klimb.logs.usable import Fit, fit
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
@@ -21,20 +25,35 @@ SAMPLES = 256
 """The most answers that the policy is asked to give itself."""
 
 
-def inspect(logs: Path, policy: Policy | None = None, most: int = 256, success: float = 1.0) -> dict[str, Any]:
-    """Every fact about the logs. `policy` is asked about at most `most` rows. Raises DataError."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a policy is asked: about at most `most` rows, drawn by `seed`, at the temperature at which it is to learn."""
+
+    most: int = 256
+    seed: int = 0
+    temperature: float = 1.0
+
+
+def inspect(
+    logs: Path, policy: Policy | None = None, asked: Asked | None = None, success: float = 1.0
+) -> dict[str, Any]:
+    """Every fact about the logs, and about a policy beside them where there is one. Raises DataError."""
     counted = count(logs)
     if not counted.rows:
         raise DataError(f"rows in {logs}", "none", "logs with at least one row")
-    compared = None if policy is None else compare(policy, logs, most, counted.rows)
+    a = asked or Asked()
+    compared = None if policy is None else compare(policy, logs, draw(counted, a.most, a.seed), a.temperature)
     facts = _facts(counted, success)
     facts["logs"] = str(logs)
     facts["policy"] = None if compared is None else compared.as_dict()
-    covered = None if compared is None or policy is None else cover(policy, logs, min(most, SAMPLES))
+    within = (min(a.most, SAMPLES), a.seed, a.temperature)
+    covered = None if compared is None or policy is None else cover(policy, logs, *within)
+    facts["temperature"] = a.temperature
     facts["coverage"] = None if covered is None else covered.as_dict()
     judged = judge(facts)
     facts["verdict"] = [
-        {"objectives": one.objectives, "enough": one.fit, "why": one.why, "line": one.line()} for one in judged
+        {"objectives": one.objectives, "enough": one.enough, "why": one.why, "line": one.line(), "said": one.said}
+        for one in judged
     ]
     return facts
 
@@ -64,7 +83,34 @@ def _facts(counted: Counted, success: float) -> dict[str, Any]:
             for name, source in sorted(counted.sources.items())
         },
         "prompts": _prompts(counted, rewards, success),
+        "fit": {name: _fit(counted, rewards, success, name == "weighted") for name in ("weighted", "plain")},
     }
+
+
+def _fit(counted: Counted, rewards: Numbers, success: float, weighted: bool) -> dict[str, Any]:
+    """What there is to learn from: by importance weights, or without."""
+    found: Fit = fit(
+        np.frombuffer(counted.marks, np.uint16), np.frombuffer(counted.starts, np.int64), weighted=weighted
+    )
+    kept = rewards[found.scored]
+    _, which = np.unique(np.frombuffer(counted.prompts, np.int64)[found.scored], return_inverse=True)
+    lowest, highest = _ends(kept, which, int(which.max(initial=-1)) + 1)
+    return {
+        "groups": found.groups,
+        "rows": found.rows,
+        "left": dict(found.left),
+        "why": found.why(),
+        "successes": int((kept >= success).sum()),
+        "differing": int((highest > lowest).sum()),
+    }
+
+
+def _ends(rewards: Numbers, which: NDArray[np.int64], count: int) -> tuple[Numbers, Numbers]:
+    """The lowest and the highest reward of each prompt."""
+    highest, lowest = np.full(count, -np.inf), np.full(count, np.inf)
+    np.maximum.at(highest, which, rewards)
+    np.minimum.at(lowest, which, rewards)
+    return lowest, highest
 
 
 def _prompts(counted: Counted, rewards: Numbers, success: float) -> dict[str, int]:
@@ -76,9 +122,7 @@ def _prompts(counted: Counted, rewards: Numbers, success: float) -> dict[str, in
     known = ~np.isnan(rewards)
     tries = np.bincount(which[known], minlength=len(different))
     wins = np.bincount(which[known], weights=(rewards[known] >= success).astype(float), minlength=len(different))
-    highest, lowest = np.full(len(different), -np.inf), np.full(len(different), np.inf)
-    np.maximum.at(highest, which[known], rewards[known])
-    np.minimum.at(lowest, which[known], rewards[known])
+    lowest, highest = _ends(rewards[known], which[known], len(different))
     asked = tries > 0
     return {
         "different": len(different),

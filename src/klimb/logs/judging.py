@@ -1,4 +1,4 @@
-"""The verdict on logs, in words: enough or not, and for which objectives; each with the numbers that it rests on."""
+"""The verdict on logs, in words: enough, not enough or not known, and for which objectives; each with its numbers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from klimb.sources.fitness import REASONS
+
 ENOUGH = 100
 """Prompts, rows or effective rows below which what is learned is mostly noise."""
 SHARE = 0.1
-"""The share of rows, effective or with log-probs, below which importance weights are not believable."""
-
+"""The share of rows that count, below which importance weights are not believable."""
 MASS = 0.5
 """How far the mean ratio may be from 1, as a factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """For one family of objectives."""
+    """For one family of objectives. `enough` is None where it is not known."""
 
     objectives: str
-    fit: bool
+    enough: bool | None
     why: str
+
+    @property
+    def said(self) -> str:
+        """The judgement as a word or two."""
+        return {True: "enough", False: "not enough", None: "not known"}[self.enough]
 
     def line(self) -> str:
         """The judgement as a sentence."""
-        return f"{'enough' if self.fit else 'not enough'} for {self.objectives}: {self.why}"
+        return f"{self.said} for {self.objectives}: {self.why}"
 
 
 def judge(facts: Mapping[str, Any]) -> list[Judgement]:
@@ -34,53 +40,47 @@ def judge(facts: Mapping[str, Any]) -> list[Judgement]:
 
 
 def _weighted(facts: Mapping[str, Any]) -> Judgement:
+    """By the rows that a run would learn from; the others are no help, however many they are."""
     wants = "importance-weighted objectives (RPG, PPO, GRPO, REINFORCE with ratios)"
-    lacks = list(_lacks(facts))
-    against = facts["policy"]
-    if against is None and not lacks:
-        why = f"{facts['logged']:,} rows have log-probs; how many count is not known without --policy MODEL"
-        return Judgement(wants, False, why)
-    if against is not None:
-        share = against["effective"] / against["rows"]
-        whole = share * facts["with_logps"]
-        if share < SHARE or whole < ENOUGH:
-            lacks.append(f"{against['rows']:,} rows count as {against['effective']:.1f}, {100 * share:.1f} %")
-        if not MASS <= against["mass"] <= 1 / MASS:
-            lacks.append(f"the ratios have mean {against['mass']:.3g}; 1 says that the logs cover the policy's answers")
-        if not lacks:
-            return Judgement(wants, True, f"{against['rows']:,} rows count as {against['effective']:.1f}" + _but(facts))
-    return Judgement(wants, False, "; ".join(lacks) + _but(facts))
+    fit, against = facts["fit"]["weighted"], facts["policy"]
+    lacks = list(_lacks(facts, fit))
+    if lacks:
+        return Judgement(wants, False, "; ".join([*lacks, *_left(fit)]))
+    if against is None:
+        why = f"{fit['rows']:,} rows can be learned from; how many count is not known without --policy MODEL"
+        return Judgement(wants, None, "; ".join([why, *_left(fit)]))
+    share = against["effective"] / against["rows"]
+    count = f"{against['rows']:,} rows count as {against['effective']:.1f}"
+    if share < SHARE or share * fit["rows"] < ENOUGH:
+        lacks.append(f"{count}, {100 * share:.1f} %")
+    if not MASS <= against["mass"] <= 1 / MASS:
+        lacks.append(f"the ratios have mean {against['mass']:.3g}; 1 says that the logs cover the policy's answers")
+    return Judgement(wants, not lacks, "; ".join([*(lacks or [count]), *_left(fit)]))
 
 
-def _lacks(facts: Mapping[str, Any]) -> Iterator[str]:
-    rows = max(facts["rows"], 1)
-    if facts["with_logps"] / rows < SHARE:
-        yield f"only {facts['with_logps']:,} of {facts['rows']:,} rows have log-probs of who wrote them"
-    if facts["scored"] < ENOUGH:
-        yield f"only {facts['scored']:,} rows have a reward"
-    if facts["prompts"]["differing"] < ENOUGH:
-        yield f"only {facts['prompts']['differing']:,} prompts have answers with different rewards"
+def _lacks(facts: Mapping[str, Any], fit: Mapping[str, Any]) -> Iterator[str]:
+    if fit["rows"] < ENOUGH:
+        yield f"{fit['rows']:,} of {facts['rows']:,} rows can be learned from"
+    elif fit["differing"] < ENOUGH:
+        yield f"only {fit['differing']:,} prompts have answers with different rewards"
 
 
-def _but(facts: Mapping[str, Any]) -> str:
-    notes = []
-    if facts["estimated"]:
-        notes.append(f"{facts['estimated']:,} of the log-probs are estimates")
-    if facts["cut_support"]:
-        notes.append(f"{facts['cut_support']:,} rows were drawn with top_p or top_k, which never try some answers")
-    return f" ({'; '.join(notes)})" if notes else ""
+def _left(fit: Mapping[str, Any]) -> Iterator[str]:
+    """What is left out, and what helps against the commonest reason."""
+    if fit["why"]:
+        yield fit["why"]
+        yield f"try: {REASONS[max(fit['left'], key=fit['left'].get)][1]}"
 
 
 def _preferences(facts: Mapping[str, Any]) -> Judgement:
-    found = facts["prompts"]["differing"]
-    why = f"{found:,} prompts have answers with different rewards, which make pairs"
-    return Judgement("preference objectives (DPO and its kin)", found >= ENOUGH, why)
+    fit = facts["fit"]["plain"]
+    why = f"{fit['differing']:,} prompts have answers with different rewards, which make pairs"
+    enough = fit["differing"] >= ENOUGH
+    return Judgement("preference objectives (DPO and its kin)", enough, "; ".join([why, *_left(fit)]))
 
 
 def _successes(facts: Mapping[str, Any]) -> Judgement:
-    found = facts["successes"]
-    return Judgement(
-        "supervised learning on the successes",
-        found >= ENOUGH,
-        f"{found:,} rows have a reward of at least {facts['success']:g}",
-    )
+    fit = facts["fit"]["plain"]
+    why = f"{fit['successes']:,} rows have a reward of at least {facts['success']:g}"
+    enough = fit["successes"] >= ENOUGH
+    return Judgement("supervised learning on the successes", enough, "; ".join([why, *_left(fit)]))

@@ -32,10 +32,14 @@ def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     mean = "" if facts["mean_logp"] is None else f"; mean {facts['mean_logp']:.3f} nats a token"
     missing = facts["rows"] - facts["with_logps"]
     yield "log-probs", f"{f['logged']} logged, {f['estimated']} estimated, {missing:,} missing{mean}"
+    for name, use in (("weighted", "by importance weights"), ("plain", "without them")):
+        one = facts["fit"][name]
+        why = f"; {one['why']}" if one["why"] else ""
+        yield f"fit {name}", f"{one['rows']:,} rows of {one['groups']:,} groups to learn from {use}{why}"
     if facts["cut_support"]:
         yield "support", f"{f['cut_support']} rows were drawn with top_p or top_k"
     if facts["policy"]:
-        yield from _policy(facts["policy"])
+        yield from _policy(facts["policy"], facts["temperature"])
     if facts["coverage"]:
         c = facts["coverage"]
         share = f"{100 * c['whole']:.1f} % stand there, {100 * c['begun']:.1f} % of their tokens begin an answer there"
@@ -47,9 +51,9 @@ def _words(facts: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{value:,}" for name, value in facts.items() if isinstance(value, int)}
 
 
-def _policy(p: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _policy(p: Mapping[str, Any], temperature: float) -> Iterator[tuple[str, str]]:
     skipped = f"; {p['skipped']:,} that it cannot read" if p["skipped"] else ""
-    yield "policy", f"asked about {p['rows']:,} rows, {p['tokens']:,} tokens{skipped}"
+    yield "policy", f"asked about {p['rows']:,} rows, {p['tokens']:,} tokens at temperature {temperature:g}{skipped}"
     share = f"{100 * p['effective'] / p['rows']:.1f} %"
     yield "effective", f"{p['effective']:.1f} of {p['rows']:,} rows ({share}); mean ratio {p['mass']:.3g}, ideally 1"
     for band in p["bands"]:

@@ -56,6 +56,9 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         "bad-score": Rule(
             REPAIRED, "a score that is no finite number and no thumb is unscorable: the row has no reward", "mend it"
         ),
+        "bad-column": Rule(
+            REPAIRED, "what a kept column holds that JSON cannot, or too deep in it, is null", "log finite numbers"
+        ),
         "later-turns": Rule(REPAIRED, "turns after the last answer are left out", "nothing to do"),
         "joined-parts": Rule(REPAIRED, "a content of several text parts is joined", "nothing to do"),
         "developer-role": Rule(REPAIRED, "the role developer is read as system", "nothing to do"),
@@ -105,7 +108,8 @@ class Note:
     @classmethod
     def of(cls, row: int, field: str, rule: str, found: object) -> Note:
         """The note, with what was found as one harmless short line."""
-        return cls(row, field, rule, found if isinstance(found, str) and len(found) < 80 else show(found))
+        plain = isinstance(found, str) and len(found) < 80 and found.isprintable()
+        return cls(row, field, rule, str(found) if plain else show(found))
 
     def record(self) -> dict[str, Any]:
         """For the list that programs read."""

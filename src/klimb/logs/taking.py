@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,13 +59,13 @@ def take(number: int, row: Mapping[str, Any], mapping: LogMap) -> Taken:
     finish = _finish(row, mapping, say)
     before, tokens = _tokens(row, mapping)
     text = _completion(answer, bool(tokens))
-    prompt = _prompt(row, mapping, asked, before)
+    prompt = _prompt(row, mapping, asked, before, say)
     name, value = at(row, mapping.logps)
     logged = values.logged(value, name, say)
     scores = _scores(row, mapping, say)
-    reward = combine(scores, mapping.weights or dict.fromkeys(scores, 1.0)) if scores else None
+    reward = _reward(scores, mapping, say)
     step = at(row, mapping.step)
-    version = at(row, mapping.version)[1]
+    version = at(row, mapping.version)
     return Taken(
         row=number,
         prompt=prompt,
@@ -76,7 +77,7 @@ def take(number: int, row: Mapping[str, Any], mapping: LogMap) -> Taken:
         reward=reward,
         transform=_transform(row, mapping),
         step=0 if step[1] in (ABSENT, None) else values.whole(step[1], step[0], "bad-number", 2**62),
-        version="" if version in (ABSENT, None) else str(version)[:200],
+        version="" if version[1] in (ABSENT, None, "") else values.word(version[1], version[0], "bad-field"),
         notes=notes,
     )
 
@@ -131,7 +132,7 @@ def _completion(answer: tuple[str, Any], has_tokens: bool) -> str:
 def _finish(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> Finish:
     name, value = at(row, mapping.status)
     if value not in (ABSENT, None):
-        values.finish(value, name, lambda *_: None)
+        values.finish(value, name, say if mapping.status != mapping.finish else lambda *_: None)
     name, value = at(row, mapping.finish)
     return values.finish(value, name, say)
 
@@ -152,12 +153,13 @@ def _tokens(row: Mapping[str, Any], mapping: LogMap) -> tuple[tuple[int, ...], t
         name, value = at(row, mapping.prompt_tokens)
         before = () if value in (ABSENT, None) else values.ids(value, name)
     name, mask = at(row, mapping.mask)
-    if mask not in (ABSENT, None) and (not isinstance(mask, list) or any(one != 1 for one in mask)):
+    short = isinstance(mask, list) and len(mask) != len(done) and bool(done)
+    if mask not in (ABSENT, None) and (not isinstance(mask, list) or short or any(one != 1 for one in mask)):
         raise Unusable("masked-tokens", name, mask)
     return before, done
 
 
-def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple[int, ...]) -> Prompt:
+def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple[int, ...], say: values.Say) -> Prompt:
     turns = asked if isinstance(asked, tuple) else ()
     text = asked if isinstance(asked, str) else None
     name, value = at(row, mapping.id)
@@ -169,11 +171,24 @@ def _prompt(row: Mapping[str, Any], mapping: LogMap, asked: Asked, tokens: tuple
     else:
         raise Unusable("bad-field", name, value)
     name, answer = at(row, mapping.answer)
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(answer)
-    right = None if answer in (ABSENT, None, "") else values.text(answer, name, "bad-text")
-    kept = {column: plain(at(row, column)[1]) for column in mapping.columns if at(row, column)[1] is not ABSENT}
-    return Prompt(label, turns, text, right, kept, tokens)
+    right = None if answer in (ABSENT, None, "") else values.word(answer, name, "bad-text")
+    return Prompt(label, turns, text, right, dict(_kept(row, mapping, say)), tokens)
+
+
+def _kept(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> Iterator[tuple[str, Any]]:
+    """The further columns, as JSON."""
+    for column in mapping.columns:
+        name, value = at(row, column)
+        if value is ABSENT:
+            continue
+        bad: list[str] = []
+        try:
+            kept = plain(value, name, bad)
+        except RecursionError:
+            kept, bad = None, [name]
+        for place in bad:
+            say("bad-column", place, at(row, place)[1])
+        yield column, kept
 
 
 def with_rest(mapping: LogMap, rows: Iterable[Mapping[str, Any]]) -> LogMap:
@@ -192,6 +207,14 @@ def _scores(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> dict[st
         name, value = at(row, path)
         found[source] = values.score(value, name, say)
     return found
+
+
+def _reward(scores: Mapping[str, Score], mapping: LogMap, say: values.Say) -> float | None:
+    reward = combine(scores, mapping.weights or dict.fromkeys(scores, 1.0)) if scores else None
+    if reward is None or math.isfinite(reward):
+        return reward
+    say("bad-score", " + ".join(scores), f"scores whose sum is {reward}")
+    return None
 
 
 def _transform(row: Mapping[str, Any], mapping: LogMap) -> Transform:

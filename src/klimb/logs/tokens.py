@@ -49,7 +49,8 @@ def _tokenised(taken: Taken, model: Policy | None) -> tuple[Prompt, tuple[int, .
         raise Unusable("unrenderable", "prompt", error.found) from error
     if max((*tokens, *prompt.tokens)) >= model.model.get_input_embeddings().weight.shape[0]:
         raise Unusable("text-differs", "tokens", "a token that the tokenizer lacks")
-    if taken.tokens and taken.text.strip() not in (model.decode(tokens).strip(), _whole(tokens, model).strip()):
+    given = taken.tokens or taken.logged.by_id
+    if given and taken.text.strip() not in (model.decode(tokens).strip(), _whole(tokens, model).strip()):
         raise Unusable("text-differs", "tokens", model.decode(tokens)[:60])
     ended = tokens[-1] in model.eos_ids
     finish = Finish.EOS if ended else taken.finish if taken.finish is not Finish.EOS else Finish.STOP
@@ -58,9 +59,8 @@ def _tokenised(taken: Taken, model: Policy | None) -> tuple[Prompt, tuple[int, .
 
 def _ids(taken: Taken, model: Policy) -> tuple[int, ...]:
     """The text's tokens; the end token after them where it ended by itself, unless the log-probs say otherwise."""
-    named = taken.logged.pieces
-    if named and all(isinstance(piece, int) for piece in named):
-        return tuple(int(piece) for piece in named)
+    if taken.logged.by_id:
+        return taken.logged.by_id
     tokens: list[int] = model.tokenizer(taken.text, add_special_tokens=False)["input_ids"]
     whole = taken.finish is not Finish.LENGTH and len(taken.logged.values) != len(tokens)
     return (*tokens, model.tokenizer.eos_token_id) if whole and model.tokenizer.eos_token_id is not None else (*tokens,)

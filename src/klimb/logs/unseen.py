@@ -1,4 +1,4 @@
-"""A field that a map of the user's own names and that no row has is a slip of the pen, and refused as one."""
+"""A field or score that a map of the user's own names and that is not there is a slip of the pen: it is refused."""
 
 from __future__ import annotations
 
@@ -29,5 +29,17 @@ def refuse_unseen(
             faults.append(
                 KlimbError(f"{name}: {path}, a field of {source}", f"no row has it; there are {show(has, 100)}", cure)
             )
+    if faults:
+        raise SettingsError(faults)
+
+
+def refuse_unscored(mapping: LogMap) -> None:
+    """Raises SettingsError for each weight of a score that the map does not have: no row would have a reward."""
+    faults = []
+    for name in sorted(set(mapping.weights) - set(mapping.scores)):
+        near = nearest(name, mapping.scores)
+        cure = f"weights.{near}" if near else "a name of scores"
+        has = show(", ".join(mapping.scores) or "nothing", 100)
+        faults.append(KlimbError(f"weights.{name}: the share of a score", f"no such score; there are {has}", cure))
     if faults:
         raise SettingsError(faults)

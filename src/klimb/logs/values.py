@@ -15,6 +15,8 @@ from klimb.types import Finish, Message, Outcome, Score
 Say = Callable[[str, str, object], None]
 """Notes a repair: the rule, the field, what was found."""
 ABSENT = object()
+LOWEST = -3e38
+"""The lowest log-prob: below it float32 has none."""
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
 _THUMBS = {
@@ -66,6 +68,16 @@ def text(value: Any, field: str, rule: str) -> str:
         return text_of(value)
     except Unfit as error:
         raise Unusable("bad-text", field, error.found) from error
+
+
+def word(value: Any, field: str, rule: str) -> str:
+    """A text, or a finite number as a text. Raises Unusable."""
+    if not isinstance(value, int | float):
+        return text(value, field, rule)
+    try:
+        return text_of(value)
+    except Unfit as error:
+        raise Unusable(rule, field, error.found) from error
 
 
 def turns(value: Any, field: str, say: Say) -> tuple[Message, ...]:
@@ -170,14 +182,17 @@ class Logged:
     pieces: tuple[str | int, ...] | None = None
     field: str = "logps"
 
+    @property
+    def by_id(self) -> tuple[int, ...]:
+        """The token ids, where each piece is one."""
+        named = [piece for piece in self.pieces or () if isinstance(piece, int)]
+        return tuple(named) if len(named) == len(self.values) else ()
+
 
 def logged(value: Any, field: str, say: Say) -> Logged:
     """The log-probs of a row; none, and said, where they are no good."""
     if isinstance(value, Mapping) and "token_logprobs" in value:
-        value = [
-            {"token": t, "logprob": p}
-            for t, p in zip(value.get("tokens") or (), value["token_logprobs"] or (), strict=False)
-        ]
+        value = _paired(value.get("tokens"), value["token_logprobs"], field, say)
     if value is ABSENT or value is None or value == []:
         return Logged(field=field)
     objects = isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
@@ -192,12 +207,25 @@ def logged(value: Any, field: str, say: Say) -> Logged:
     return Logged(tuple(min(float(one), 0.0) for one in numbers), pieces, field)
 
 
+def _paired(tokens: Any, numbers: Any, field: str, say: Say) -> list[Any] | None:
+    """Two lists as one of objects; None, and said, where they are no two lists of one length."""
+    if numbers is None and not tokens:
+        return None
+    if not isinstance(tokens, list) or not isinstance(numbers, list):
+        name, bad = ("tokens", tokens) if isinstance(numbers, list) else ("token_logprobs", numbers)
+        say("logps-values", f"{field}.{name}", bad)
+        return None
+    if len(tokens) != len(numbers):
+        say("logps-count", f"{field}.token_logprobs", f"{len(numbers)} log-probs of {len(tokens)} tokens")
+        return None
+    return [{"token": token, "logprob": number} for token, number in zip(tokens, numbers, strict=True)]
+
+
 def _is_logp(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and _finite(value) and value <= 1e-4
+    return number and LOWEST <= value <= 1e-4
 
 
 def _piece(token: Any) -> str | int:
-    if isinstance(token, str) and token.startswith("token_id:") and token[9:].isdigit():
-        return int(token[9:])
-    return str(token)
+    id_ = token.removeprefix("token_id:") if isinstance(token, str) else ""
+    return int(id_) if id_ != token and id_.isascii() and id_.isdigit() and len(id_) < 10 else str(token)
