@@ -95,6 +95,20 @@ def test_files_may_be_packed_or_parquet_and_a_prompt_is_on_one_side_only(tmp_pat
     assert len(apart.open().held_out) == 2 and not apart.open().train
 
 
+def test_files_of_one_name_in_two_folders_keep_their_own_answers(tmp_path: Path) -> None:
+    files = [tmp_path / side / "pairs.jsonl" for side in ("a", "b")]
+    for path in files:
+        path.parent.mkdir()
+        rows = [{"prompt": f"{path.parent.name}{n}", "chosen": f"{path.parent.name}+{n}", "rejected": "-"} for n in (1, 2)]
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    made = Preferences(path=files[0], held_out=files[1]).open()
+    told = {one.messages[0].content: made.given[one.id][0].text for one in (*made.train, *made.held_out)}
+    assert told == {"a1": "a+1", "a2": "a+2", "b1": "b+1", "b2": "b+2"}
+    assert [one.id for one in made.train] == ["pairs:1", "pairs:2"]
+    other = files[1].rename(tmp_path / "b" / "rest.jsonl")
+    assert [one.id for one in Preferences(path=files[0], held_out=other).open().held_out] == ["rest:1", "rest:2"]
+
+
 @pytest.mark.parametrize(
     ("row", "found"),
     [

@@ -54,17 +54,27 @@ class Preferences(Data):
 
     def open(self) -> Problems:
         """Reads the rows. Raises DataError with every fault."""
-        faults, (train, held) = Faults(), self.sides()
+        return self.problems(*self.apart(Faults()))
+
+    def apart(self, faults: Faults) -> tuple[dict[str, Answered], dict[str, Answered]]:
+        """The training and the held-out rows by name, as the files have them. Raises DataError with every fault."""
+        train, held = self.sides()
         sides = [dict(self.read(path, faults)) for path in filter(None, (train, held))]
         if not self.skip:
             faults.check()
         if not all(sides):
             raise DataError(f"preference rows in {self.path}", "none that can be used", "see klimb data inspect")
-        first, second = sides if len(sides) == 2 else self._split(sides[0])
-        asked = {key_of(one) for one in second.values()}
-        first = {name: one for name, one in first.items() if key_of(one) not in asked}
-        given = {name: one.replies for side in (first, second) for name, one in side.items()}
-        return Problems(self._prompts(first), self._prompts(second), given=given)
+        if held is None:
+            return self._split(sides[0])
+        alike = stem(train) == stem(held)
+        return sides[0], {f"held/{name}" if alike else name: one for name, one in sides[1].items()}
+
+    def problems(self, train: Mapping[str, Answered], held: Mapping[str, Answered]) -> Problems:
+        """Both sides as prompts with their answers; training rows whose prompt is also held out are left out."""
+        asked = {key_of(one) for one in held.values()}
+        kept = {name: one for name, one in train.items() if key_of(one) not in asked}
+        given = {name: one.replies for side in (kept, held) for name, one in side.items()}
+        return Problems(self._prompts(kept), self._prompts(held), given=given)
 
     def sides(self) -> tuple[Path, Path | None]:
         """The training file, and the held-out one where there is one."""
@@ -77,7 +87,7 @@ class Preferences(Data):
             if self.limit is not None and count >= self.limit:
                 break
             try:
-                yield f"{path.name.partition('.')[0]}:{number}", FORMS[self.rows](row, columns)
+                yield f"{stem(path)}:{number}", FORMS[self.rows](row, columns)
             except Unfit as error:
                 faults.add(f"{path}, row {number}", error.found, error.cure)
 
@@ -110,6 +120,11 @@ def table(path: Path, faults: Faults) -> Iterator[tuple[int, Mapping[str, Any]]]
         found = (str(error).splitlines() or [""])[0][:160]
         raise DataError(f"rows of the Parquet file {path}", found, "give a whole Parquet file") from error
     yield from enumerate(rows, 1)
+
+
+def stem(path: Path) -> str:
+    """A file's name without its endings: what its rows are named by, with their numbers."""
+    return path.name.partition(".")[0]
 
 
 def key_of(one: Answered) -> str:
