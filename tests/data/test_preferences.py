@@ -46,6 +46,7 @@ def said(text: str) -> dict[str, str]:
         {"prompt": [USER], "chosen": [said("good")], "rejected": [said("bad")]},
         {"chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
         {"prompt": "q", "chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
+        {"prompt": None, "chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
     ],
 )
 def test_texts_messages_and_an_implicit_prompt_say_the_same(row: dict[str, Any], tmp_path: Path) -> None:
@@ -54,9 +55,38 @@ def test_texts_messages_and_an_implicit_prompt_say_the_same(row: dict[str, Any],
 
 
 def test_an_implicit_prompt_of_texts_ends_before_a_whole_word(tmp_path: Path) -> None:
-    row = {"chosen": "Say it: goodness", "rejected": "Say it: goofy"}
-    asked, replies = only(opened(tmp_path, [row, OTHER]))
-    assert asked == [("user", "Say it:")] and [reply.text for reply in replies] == [" goodness", " goofy"]
+    rows = [{"chosen": f"Say {n}: goodness", "rejected": f"Say {n}: goofy"} for n in (1, 2)]
+    asked, replies = only(opened(tmp_path, rows, prompt=None))
+    assert asked == [("user", "Say 1:")] and [reply.text for reply in replies] == [" goodness", " goofy"]
+
+
+SYSTEM = {"role": "system", "content": "s"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before", "roles"),
+    [
+        ([SYSTEM, USER], [USER], ["system", "user"]),
+        ([USER], [SYSTEM, USER], ["system", "user"]),
+        (" q ", [SYSTEM, USER], ["system", "user"]),
+        ("q", [SYSTEM], ["system", "user"]),
+        ([SYSTEM, USER], [], ["system", "user"]),
+    ],
+)
+def test_of_a_prompt_and_what_conversations_begin_with_nothing_is_lost(
+    prompt: Any, before: list[Any], roles: list[str], tmp_path: Path
+) -> None:
+    row = {"prompt": prompt, "chosen": [*before, said("good")], "rejected": [*before, said("bad")]}
+    asked, _ = only(opened(tmp_path, [row, OTHER]))
+    assert [role for role, _ in asked] == roles and asked[-1] == ("user", "q")
+
+
+def test_a_prompt_may_lie_deeper_and_the_wrong_name_of_its_field_invents_none(tmp_path: Path) -> None:
+    rows = [{"meta": {"q": f"p{n}"}, "chosen": "Sure, x", "rejected": "Sure, y"} for n in (1, 2)]
+    asked, replies = only(opened(tmp_path, rows, prompt="meta.q"))
+    assert asked == [("user", "p1")] and replies[0].text == "Sure, x"
+    with pytest.raises(DataError, match=r"no field 'prompt'(?s:.*)data\.prompt=null where both answers begin"):
+        opened(tmp_path, rows)
 
 
 def test_the_published_forms(tmp_path: Path) -> None:
@@ -99,7 +129,9 @@ def test_files_of_one_name_in_two_folders_keep_their_own_answers(tmp_path: Path)
     files = [tmp_path / side / "pairs.jsonl" for side in ("a", "b")]
     for path in files:
         path.parent.mkdir()
-        rows = [{"prompt": f"{path.parent.name}{n}", "chosen": f"{path.parent.name}+{n}", "rejected": "-"} for n in (1, 2)]
+        rows = [
+            {"prompt": f"{path.parent.name}{n}", "chosen": f"{path.parent.name}+{n}", "rejected": "-"} for n in (1, 2)
+        ]
         path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     made = Preferences(path=files[0], held_out=files[1]).open()
     told = {one.messages[0].content: made.given[one.id][0].text for one in (*made.train, *made.held_out)}
@@ -114,7 +146,10 @@ def test_files_of_one_name_in_two_folders_keep_their_own_answers(tmp_path: Path)
     [
         ({"prompt": "q", "chosen": "x"}, "no field 'rejected'"),
         ({"prompt": 3.5, "chosen": None, "rejected": "y"}, "null"),
-        ({"chosen": "one", "rejected": "two"}, "no prompt"),
+        ({"chosen": "one", "rejected": "one more"}, "no field 'prompt'"),
+        ({"prompt": None, "chosen": "one", "rejected": "one more"}, "null"),
+        ({"prompt": "z", "chosen": [USER, said("x")], "rejected": [USER, said("y")]}, "begin with another"),
+        ({"chosen": [SYSTEM, said("x")], "rejected": [SYSTEM, said("y")]}, "answers without a prompt"),
         ({"chosen": [said("x")], "rejected": [said("y")]}, "answers without a prompt"),
         ({"chosen": [USER, said("x")], "rejected": [said("z"), said("y")]}, "differ before their last"),
         ({"chosen": [USER, USER], "rejected": [USER, said("y")]}, "not the assistant's"),
@@ -152,6 +187,8 @@ def test_what_cannot_be_used_may_be_left_out_unless_nothing_remains(tmp_path: Pa
         opened(tmp_path, [{"prompt": "q"}], skip=True)
     with pytest.raises(DataError, match="only one"):
         opened(tmp_path, [OTHER, OTHER])
+    with pytest.raises(DataError, match="no prompt, and answers that begin differently"):
+        opened(tmp_path, [{"chosen": "one", "rejected": "two"}], prompt=None)
     with pytest.raises(DataError, match="the score"):
         opened(tmp_path, [OTHER | {"s": "high"}], scores=("s", "s"))
 

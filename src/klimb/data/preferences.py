@@ -32,7 +32,7 @@ class Preferences(Data):
     rows: Literal["pairs", "labelled", "hh", "pandalm", "llmbar", "xstest"] = "pairs"
     """The form of a row: prompt, chosen and rejected; prompt, completion and label; or that of a published set."""
     prompt: str | None = "prompt"
-    """The field with the prompt, a text or messages; null, or absent from a row = what both answers begin with."""
+    """The field with the prompt, a text or messages; null = what both answers begin with, as conversations may."""
     chosen: str = "chosen"
     """The field with the preferred answer: a text, messages, or a conversation that begins with the prompt."""
     rejected: str = "rejected"
