@@ -200,8 +200,9 @@ def import_(
 
 
 @data.command()
-def inspect(
-    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="A rollouts file, a folder of them, or a run.")],
+def inspect(  # noqa: PLR0913 typer reads the options from the signature
+    logs: Annotated[Path, typer.Argument(metavar="FILE", help="Rollouts, a run; preference rows, or their recipe.")],
+    words: Words = None,
     policy: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The policy that is to learn: a run, a folder or a name.")
     ] = None,
@@ -213,7 +214,7 @@ def inspect(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
     form: Annotated[
         str | None,
-        typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar."),
+        typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar, xstest."),
     ] = None,
     cut: Annotated[
         tuple[int, int] | None, typer.Option(metavar="N M", help="Count prompts over N and answers over M tokens.")
@@ -222,11 +223,9 @@ def inspect(
     """Say what logs or preference rows hold, and whether they are enough to learn from."""
     from klimb.cli import logging, preferring
 
-    if form is not None:
-        wanted = preferring.Wanted(form, policy, cut)
-        preferring.inspect(logs, wanted, as_json=as_json)
+    if form is not None or words or logs.suffix in preferring.RECIPES:
+        preferring.inspect(logs, preferring.Wanted(form, policy, cut), words or [], as_json=as_json)
         return
-
     logging.inspect(logs, logging.Wanted(policy, rows, success), as_json=as_json, html=html)
 
 
