@@ -111,6 +111,15 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert [reply.score for reply in given] == [9.0, 7.0]
 
 
+def test_one_dialogue_at_two_lengths_is_on_one_side_of_a_split(tmp_path: Path) -> None:
+    starts = [f"\n\nHuman: {n}\n\nAssistant:" for n in range(20)]
+    starts += [start.replace(":", ":  ", 1) + " on\n\nHuman: and\n\nAssistant:" for start in starts]
+    rows = [{"chosen": start + " a", "rejected": start + " b"} for start in starts]
+    made = opened(tmp_path, rows, rows="hh")
+    first = [{one.messages[0].content for one in side} for side in (made.train, made.held_out)]
+    assert not first[0] & first[1] and (len(first[1]), len(made.held_out), len(made.train)) == (6, 12, 28)
+
+
 def test_files_may_be_packed_or_parquet_and_a_prompt_is_on_one_side_only(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{number // 2} ", "chosen": f"a{number}", "rejected": "b"} for number in range(40)]
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))

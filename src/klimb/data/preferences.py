@@ -128,8 +128,9 @@ def stem(path: Path) -> str:
 
 
 def key_of(one: Answered) -> str:
-    """The prompt as text, spaces made one: what train and held-out rows never have in common."""
-    turns = one.question if isinstance(one.question, tuple) else (Message("user", one.question),)
+    """The prompt (of a dialogue its first turn) as text, spaces made one: never in both train and held-out rows."""
+    asked = one.begins or one.question
+    turns = asked if isinstance(asked, tuple) else (Message("user", asked),)
     return "\x1f".join(f"{turn.role}:{' '.join(turn.content.split())}" for turn in turns)
 
 

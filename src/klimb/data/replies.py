@@ -21,10 +21,14 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What is asked, and the answers: the preferred one first; one alone where the row is not a pair."""
+    """What is asked, and the answers: the preferred one first; one alone where the row is not a pair.
+
+    `begins`: the turns by which prompts are told apart in a split, where those are not all of the question.
+    """
 
     question: Question
     replies: tuple[Reply, ...]
+    begins: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,15 @@ def labelled(row: Row, columns: Columns) -> Answered:
 
 
 def dialogue(row: Row, columns: Columns) -> Answered:
-    """HH-RLHF: whole dialogues of `Human:` and `Assistant:` turns that part at their last reply. Raises Unfit."""
+    """HH-RLHF: whole dialogues of `Human:` and `Assistant:` turns that part at their last reply. Raises Unfit.
+
+    One dialogue stands in several rows, longer each time: its first turn is on one side of a split only.
+    """
     sides = [_dialogue(_text(_get(row, name))) for name in (columns.chosen, columns.rejected)]
     if sides[0][:-1] != sides[1][:-1]:
         raise Unfit("dialogues that differ before their last turn", "take the row out (skip: true does)")
     chosen, rejected = (Reply(side[-1].content, kind) for side, kind in zip(sides, (True, False), strict=True))
-    return Answered(sides[0][:-1], (chosen, rejected))
+    return Answered(sides[0][:-1], (chosen, rejected), sides[0][:1])
 
 
 def pandalm(row: Row, columns: Columns) -> Answered:
