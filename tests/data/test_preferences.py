@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from klimb.data.echo_pairs import EchoPairs
 from klimb.data.preferences import Preferences, identical, key_of
 from klimb.data.replies import Answered
 from klimb.errors import DataError
+from klimb.recipe import Recipe, load_recipe
 from klimb.types import Message, Reply
 
 
@@ -221,6 +223,40 @@ def test_a_key_makes_spaces_one_and_equal_answers_are_seen() -> None:
     pair = (Reply("a", True), Reply("a", False))
     assert key_of(Answered("a  b", pair)) == key_of(Answered((Message("user", "a b"),), pair))
     assert identical(pair) and not identical(pair[:1])
+
+
+def test_a_hub_set_by_name_gives_the_pairs_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(*words: Any, **more: Any) -> list[dict[str, Any]]:
+        asked.append((*words, more["split"]))
+        start = {"role": "user", "content": more["split"]}
+        return [{"prompt": more["split"], "chosen": [start, said("a")], "rejected": [start, said("b")], "s": 4.5}]
+
+    monkeypatch.setitem(__import__("sys").modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    names = {"type": "hub-preferences", "repository": "someone/feed.v2", "split": "one", "held_out": "two"}
+    settings = {"objective": {"type": "dpo"}, "source": {"type": "pairs"}, "model": {"name": "tiny"}}
+    recipe = Recipe.model_validate(settings | {"data": {**names, "scores": ["s", "s"]}})
+    made = recipe.data.open()
+    assert recipe.faults() == [] and asked == [("someone/feed.v2", None, "one"), ("someone/feed.v2", None, "two")]
+    assert [[one.messages for one in side] for side in (made.train, made.held_out)] == [
+        [(Message("user", "one"),)],
+        [(Message("user", "two"),)],
+    ]
+    assert made.given == {one: (Reply("a", True, 4.5), Reply("b", False, 4.5)) for one in ("feed:1", "held/feed:1")}
+    with pytest.raises(DataError, match=r"someone/feed\.v2\[one\], row 1: no field 'better'"):
+        Recipe.model_validate(settings | {"data": {**names, "chosen": "better"}}).data.open()
+
+
+@pytest.mark.parametrize("name", ["dpo-ultrafeedback", "reward-model-pandalm", "reward-model-llmbar"])
+def test_recipes_of_published_sets_open_their_data(
+    name: str, root: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shared_data.parents[1] / "shared")
+    recipe = load_recipe(root / f"recipes/{name}.yaml")
+    made = recipe.data.open()
+    assert recipe.faults() == [] and len(made.train) >= 85 and len(made.held_out) >= 10
+    assert all([reply.chosen for reply in replies] == [True, False] for replies in made.given.values())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from klimb.config import apply_words, resolve
 from klimb.data.base import Data, Problems
 from klimb.data.faulty import Faults
 from klimb.data.inspecting import inspect as inspected
-from klimb.data.preferences import Preferences, key_of
+from klimb.data.preferences import PreferenceRows, Preferences, key_of
 from klimb.data.tokenizing import tokenized
 from klimb.errors import DataError
 
@@ -71,11 +71,11 @@ def _settings(path: Path, wanted: Wanted, words: Sequence[str]) -> tuple[Data, C
 
 def _opened(data: Data, faults: Faults) -> tuple[Problems, int | None]:
     """What training would have, and how many held-out prompts stand in the training file; None where it is split."""
-    if isinstance(data, Preferences):
+    if isinstance(data, PreferenceRows):
         reading = data.model_copy(update={"skip": True})
         train, held = reading.apart(faults)
         shared = {key_of(one) for one in train.values()} & {key_of(one) for one in held.values()}
-        return reading.problems(train, held), None if data.held_out is None else len(shared)
+        return reading.problems(train, held), len(shared) if len(reading.tables(faults)) > 1 else None
     problems = data.open()
     if not problems.given:
         raise DataError("preference rows", f"data.type={data.type}, which has prompts only", "data.type=preferences")
