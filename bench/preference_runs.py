@@ -12,6 +12,8 @@ from typing import Any
 from replay_study import Run
 from studies import ROOT, train
 
+from klimb.config import dump
+from klimb.data.base import Data
 from klimb.recipe import load_recipe
 from klimb.seeds import seed_of
 from klimb.types import Prompt
@@ -27,25 +29,38 @@ def recipe_of(name: str) -> str:
 
 
 def split(study: Mapping[str, Any], out: Path) -> dict[str, Path]:
-    """Writes the pairs of each side; a prompt is on one side only. Nothing is done where the files are there."""
-    files = {side: out / f"{side}.jsonl" for side in SIDES}
-    if all(file.exists() for file in files.values()):
-        return files
-    problems = load_recipe(recipe_of(study["recipe"]), *study.get("words", ())).data.open()
-    sizes, asked = study["split"], dict[str, list[dict[str, Any]]]()
-    for prompt in (*problems.train, *problems.held_out):
-        good, bad = (reply.text for reply in problems.given[prompt.id])
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
-        if _size(prompt) <= sizes.get("prompt", 10**9) and max(len(good), len(bad)) <= sizes.get("answer", 10**9):
-            row = {"prompt": turns or prompt.text, "chosen": good, "rejected": bad}
-            asked.setdefault(json.dumps(row["prompt"]), []).append(row)
+    """Writes the pairs of each side; a prompt (of a dialogue, its first turn) is on one side only.
+
+    Nothing is done where the same split is there; exits where `out` has another one.
+    """
+    files, marker = {side: out / f"{side}.jsonl" for side in SIDES}, out / "split.json"
+    data, sizes = load_recipe(recipe_of(study["recipe"]), *study.get("words", ())).data, study["split"]
+    wanted = json.dumps({"data": dump(data), "split": sizes}, sort_keys=True)
+    if marker.exists() or any(out.glob("*/study.json")):
+        same = marker.exists() and marker.read_text("utf-8") == wanted
+        return files if same else sys.exit(f"{out} has the pairs of another split: another --out")
+    asked = _pairs(data, sizes)
     keys = sorted(asked, key=lambda key: seed_of("study", key))
     if len(keys) <= sizes["judge"] + sizes["held_out"]:
         sys.exit(f"{len(keys)} prompts are too few for a judge of {sizes['judge']} and {sizes['held_out']} held out")
     ends = (sizes["judge"], len(keys) - sizes["held_out"])
     for side, mine in zip(SIDES, (keys[: ends[0]], keys[ends[0] : ends[1]], keys[ends[1] :]), strict=True):
         files[side].write_text("".join(json.dumps(row) + "\n" for key in mine for row in asked[key]), "utf-8")
+    marker.write_text(wanted, "utf-8")
     return files
+
+
+def _pairs(data: Data, sizes: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+    """The pairs that are short enough, by what their prompts are told apart by."""
+    problems, asked = data.open(), dict[str, list[dict[str, Any]]]()
+    for prompt in (*problems.train, *problems.held_out):
+        good, bad = (reply.text for reply in problems.given[prompt.id])
+        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+        if _size(prompt) <= sizes.get("prompt", 10**9) and max(len(good), len(bad)) <= sizes.get("answer", 10**9):
+            row = {"prompt": turns or prompt.text, "chosen": good, "rejected": bad}
+            key = turns[:1] if getattr(data, "rows", "") == "hh" else row["prompt"]
+            asked.setdefault(json.dumps(key), []).append(row)
+    return asked
 
 
 def _size(prompt: Prompt) -> int:

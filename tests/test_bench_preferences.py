@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+
+def test_a_dialogue_is_on_one_side_of_the_study_and_another_split_wants_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    split = importlib.import_module("preference_runs").split
+    starts = [f"\n\nHuman: {n}\n\nAssistant:" for n in range(9)]
+    starts += [f"{start} on\n\nHuman: and\n\nAssistant:" for start in starts]
+    lines = [json.dumps({"chosen": start + " a", "rejected": start + " b"}) for start in starts]
+    (tmp_path / "hh.jsonl").write_text("\n".join(lines), "utf-8")
+    study = {"recipe": "dpo-hh", "words": [f"data.path={tmp_path}/hh.jsonl"], "split": {"judge": 3, "held_out": 2}}
+    files = split(study, tmp_path)
+    first = {side: {json.loads(line)["prompt"][0]["content"] for line in file.open()} for side, file in files.items()}
+    assert {side: len(some) for side, some in first.items()} == {"judge": 3, "train": 4, "held_out": 2}
+    assert len(set.union(*first.values())) == 9 and split(study, tmp_path) == files
+    with pytest.raises(SystemExit, match="another split: another --out"):
+        split({**study, "split": {"judge": 3, "held_out": 3}}, tmp_path)
 
 
 @pytest.mark.slow

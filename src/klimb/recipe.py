@@ -170,11 +170,11 @@ class Recipe(Settings):
                 "sampling at another temperature than 1, or truncated: the log-probs would be of another policy",
                 "sampling.temperature=1.0 sampling.top_p=1.0 sampling.top_k=0 and no sampling.forking",
             )
-        if self.data.type not in ("preferences", "echo-pairs"):
+        if not self.data.answers:
             yield KlimbError(
                 f"learn from given answers (source.type={self.source.type})",
                 f"data.type={self.data.type}, which has prompts only",
-                "data.type=preferences",
+                "data.type=preferences, or hub-preferences",
             )
 
     def _reward_faults(self) -> Iterator[KlimbError]:

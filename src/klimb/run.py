@@ -118,7 +118,8 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
         log.event("source", how=describe())
     if begun.start is not None:
         anew: list[str] = []
-        restored = state.restore(begun.start, optimizer, crew.keepers, anew if begun.forked else None)
+        keepers = {name: one for name, one in crew.keepers.items() if name != "remembered" or not begun.forked}
+        restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
         progress = replace(restored, fingerprint=progress.fingerprint)
         if progress.initial != initial:
             raise ModelError(

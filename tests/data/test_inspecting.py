@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from klimb.cli import preferring
+from klimb.cli import main, preferring
 from klimb.data.base import Problems
 from klimb.data.inspecting import inspect
 from klimb.data.tokenizing import tokenized
@@ -29,11 +30,13 @@ def test_what_a_file_holds_is_counted() -> None:
         pair(4, "a", "x", "y"),
     ]
     prompts = [prompt for prompt, _ in rows]
-    found = inspect(Problems(prompts[:4], prompts[4:], given={prompt.id: both for prompt, both in rows}))
+    opened = Problems(prompts[:4], prompts[4:], given={prompt.id: both for prompt, both in rows})
+    found = inspect(opened, leaked=1)
     assert (found.train, found.held_out, found.prompts, found.pairs) == (4, 1, 3, 5)
     assert (found.duplicates, found.identical, found.empty, found.leaked) == (1, 1, 1, 1)
     assert found.longer_wins == (1 + 1 + 0.5 + 0 + 0.5) / 5 and found.chosen == (1, 3)
-    assert any("1 held-out prompts are also trained on" in line for line in found.lines())
+    assert any("1 held-out prompts stand in the training file" in line for line in found.lines())
+    assert not any("held-out" in line for line in inspect(opened).lines())
 
 
 def test_the_word_model_learns_a_word_and_nothing_from_noise() -> None:
@@ -69,6 +72,38 @@ def test_the_command_says_it_and_names_what_cannot_be_used(tmp_path: Path, capsy
         preferring.inspect(path, preferring.Wanted("pairs", cut=(5, 5)))
     with pytest.raises(DataError, match="at least 1"):
         preferring.inspect(path, preferring.Wanted("pairs", "tiny", (5, 0)))
+
+
+def test_the_command_counts_leaks_and_ties_reads_other_fields_and_recipes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(name: str, prompts: str) -> str:
+        rows = [{"q": one, "good": "a", "bad": "b", "s": {"g": n, "b": n % 2}} for n, one in enumerate(prompts)]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        return str(tmp_path / name)
+
+    def found(*words: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            main(["data", "inspect", *words, "--json", str(tmp_path / "out.json")])
+        assert ended.value.code in (0, None)
+        known: dict[str, Any] = json.loads((tmp_path / "out.json").read_text("utf-8"))
+        return known
+
+    path, held = write("rows.jsonl", "abcd"), write("held.jsonl", "abx")
+    fields = ["data.prompt=q", "data.chosen=good", "data.rejected=bad"]
+    alone = found(path, *fields)
+    assert alone["leaked"] is None and alone["ties"] == 0 and alone["pairs"] == 4
+    both = found(path, *fields, f"held_out={held}", "scores=[s.g,s.b]")
+    assert (both["leaked"], both["train"], both["held_out"], both["ties"]) == (2, 2, 3, 2)
+    assert "2 held-out prompts stand in the training file; its rows of them are left out" in capsys.readouterr().out
+    recipe = tmp_path / "mine.yaml"
+    data = f"{{type: preferences, path: {path}, prompt: q, chosen: good, rejected: bad}}"
+    source = "{type: pairs, prompt_tokens: 2, answer_tokens: 1}"
+    recipe.write_text(f"model: {{name: tiny}}\ndata: {data}\nobjective: {{type: dpo}}\nsource: {source}\n", "utf-8")
+    again = found(str(recipe), f"data.held_out={held}", "--policy", "tiny")
+    assert again["leaked"] == 2 and (again["tokenized"]["prompts_cut"], again["tokenized"]["answers_cut"]) == (5, 10)
+    with pytest.raises(DataError, match=r"data\.rows=hh"):
+        preferring.inspect(recipe, preferring.Wanted("hh"))
 
 
 class Stub:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from klimb.data.echo_pairs import EchoPairs
 from klimb.data.preferences import Preferences, identical, key_of
 from klimb.data.replies import Answered
 from klimb.errors import DataError
+from klimb.recipe import Recipe, load_recipe
 from klimb.types import Message, Reply
 
 
@@ -46,6 +48,7 @@ def said(text: str) -> dict[str, str]:
         {"prompt": [USER], "chosen": [said("good")], "rejected": [said("bad")]},
         {"chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
         {"prompt": "q", "chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
+        {"prompt": None, "chosen": [USER, said("good")], "rejected": [USER, said("bad")]},
     ],
 )
 def test_texts_messages_and_an_implicit_prompt_say_the_same(row: dict[str, Any], tmp_path: Path) -> None:
@@ -54,9 +57,38 @@ def test_texts_messages_and_an_implicit_prompt_say_the_same(row: dict[str, Any],
 
 
 def test_an_implicit_prompt_of_texts_ends_before_a_whole_word(tmp_path: Path) -> None:
-    row = {"chosen": "Say it: goodness", "rejected": "Say it: goofy"}
-    asked, replies = only(opened(tmp_path, [row, OTHER]))
-    assert asked == [("user", "Say it:")] and [reply.text for reply in replies] == [" goodness", " goofy"]
+    rows = [{"chosen": f"Say {n}: goodness", "rejected": f"Say {n}: goofy"} for n in (1, 2)]
+    asked, replies = only(opened(tmp_path, rows, prompt=None))
+    assert asked == [("user", "Say 1:")] and [reply.text for reply in replies] == [" goodness", " goofy"]
+
+
+SYSTEM = {"role": "system", "content": "s"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before", "roles"),
+    [
+        ([SYSTEM, USER], [USER], ["system", "user"]),
+        ([USER], [SYSTEM, USER], ["system", "user"]),
+        (" q ", [SYSTEM, USER], ["system", "user"]),
+        ("q", [SYSTEM], ["system", "user"]),
+        ([SYSTEM, USER], [], ["system", "user"]),
+    ],
+)
+def test_of_a_prompt_and_what_conversations_begin_with_nothing_is_lost(
+    prompt: Any, before: list[Any], roles: list[str], tmp_path: Path
+) -> None:
+    row = {"prompt": prompt, "chosen": [*before, said("good")], "rejected": [*before, said("bad")]}
+    asked, _ = only(opened(tmp_path, [row, OTHER]))
+    assert [role for role, _ in asked] == roles and asked[-1] == ("user", "q")
+
+
+def test_a_prompt_may_lie_deeper_and_the_wrong_name_of_its_field_invents_none(tmp_path: Path) -> None:
+    rows = [{"meta": {"q": f"p{n}"}, "chosen": "Sure, x", "rejected": "Sure, y"} for n in (1, 2)]
+    asked, replies = only(opened(tmp_path, rows, prompt="meta.q"))
+    assert asked == [("user", "p1")] and replies[0].text == "Sure, x"
+    with pytest.raises(DataError, match=r"no field 'prompt'(?s:.*)data\.prompt=null where both answers begin"):
+        opened(tmp_path, rows)
 
 
 def test_the_published_forms(tmp_path: Path) -> None:
@@ -81,6 +113,15 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert [reply.score for reply in given] == [9.0, 7.0]
 
 
+def test_one_dialogue_at_two_lengths_is_on_one_side_of_a_split(tmp_path: Path) -> None:
+    starts = [f"\n\nHuman: {n}\n\nAssistant:" for n in range(20)]
+    starts += [start.replace(":", ":  ", 1) + " on\n\nHuman: and\n\nAssistant:" for start in starts]
+    rows = [{"chosen": start + " a", "rejected": start + " b"} for start in starts]
+    made = opened(tmp_path, rows, rows="hh")
+    first = [{one.messages[0].content for one in side} for side in (made.train, made.held_out)]
+    assert not first[0] & first[1] and (len(first[1]), len(made.held_out), len(made.train)) == (6, 12, 28)
+
+
 def test_files_may_be_packed_or_parquet_and_a_prompt_is_on_one_side_only(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{number // 2} ", "chosen": f"a{number}", "rejected": "b"} for number in range(40)]
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
@@ -95,12 +136,31 @@ def test_files_may_be_packed_or_parquet_and_a_prompt_is_on_one_side_only(tmp_pat
     assert len(apart.open().held_out) == 2 and not apart.open().train
 
 
+def test_files_of_one_name_in_two_folders_keep_their_own_answers(tmp_path: Path) -> None:
+    files = [tmp_path / side / "pairs.jsonl" for side in ("a", "b")]
+    for path in files:
+        path.parent.mkdir()
+        rows = [
+            {"prompt": f"{path.parent.name}{n}", "chosen": f"{path.parent.name}+{n}", "rejected": "-"} for n in (1, 2)
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    made = Preferences(path=files[0], held_out=files[1]).open()
+    told = {one.messages[0].content: made.given[one.id][0].text for one in (*made.train, *made.held_out)}
+    assert told == {"a1": "a+1", "a2": "a+2", "b1": "b+1", "b2": "b+2"}
+    assert [one.id for one in made.train] == ["pairs:1", "pairs:2"]
+    other = files[1].rename(tmp_path / "b" / "rest.jsonl")
+    assert [one.id for one in Preferences(path=files[0], held_out=other).open().held_out] == ["rest:1", "rest:2"]
+
+
 @pytest.mark.parametrize(
     ("row", "found"),
     [
         ({"prompt": "q", "chosen": "x"}, "no field 'rejected'"),
         ({"prompt": 3.5, "chosen": None, "rejected": "y"}, "null"),
-        ({"chosen": "one", "rejected": "two"}, "no prompt"),
+        ({"chosen": "one", "rejected": "one more"}, "no field 'prompt'"),
+        ({"prompt": None, "chosen": "one", "rejected": "one more"}, "null"),
+        ({"prompt": "z", "chosen": [USER, said("x")], "rejected": [USER, said("y")]}, "begin with another"),
+        ({"chosen": [SYSTEM, said("x")], "rejected": [SYSTEM, said("y")]}, "answers without a prompt"),
         ({"chosen": [said("x")], "rejected": [said("y")]}, "answers without a prompt"),
         ({"chosen": [USER, said("x")], "rejected": [said("z"), said("y")]}, "differ before their last"),
         ({"chosen": [USER, USER], "rejected": [USER, said("y")]}, "not the assistant's"),
@@ -138,6 +198,8 @@ def test_what_cannot_be_used_may_be_left_out_unless_nothing_remains(tmp_path: Pa
         opened(tmp_path, [{"prompt": "q"}], skip=True)
     with pytest.raises(DataError, match="only one"):
         opened(tmp_path, [OTHER, OTHER])
+    with pytest.raises(DataError, match="no prompt, and answers that begin differently"):
+        opened(tmp_path, [{"chosen": "one", "rejected": "two"}], prompt=None)
     with pytest.raises(DataError, match="the score"):
         opened(tmp_path, [OTHER | {"s": "high"}], scores=("s", "s"))
 
@@ -161,6 +223,40 @@ def test_a_key_makes_spaces_one_and_equal_answers_are_seen() -> None:
     pair = (Reply("a", True), Reply("a", False))
     assert key_of(Answered("a  b", pair)) == key_of(Answered((Message("user", "a b"),), pair))
     assert identical(pair) and not identical(pair[:1])
+
+
+def test_a_hub_set_by_name_gives_the_pairs_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(*words: Any, **more: Any) -> list[dict[str, Any]]:
+        asked.append((*words, more["split"]))
+        start = {"role": "user", "content": more["split"]}
+        return [{"prompt": more["split"], "chosen": [start, said("a")], "rejected": [start, said("b")], "s": 4.5}]
+
+    monkeypatch.setitem(__import__("sys").modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    names = {"type": "hub-preferences", "repository": "someone/feed.v2", "split": "one", "held_out": "two"}
+    settings = {"objective": {"type": "dpo"}, "source": {"type": "pairs"}, "model": {"name": "tiny"}}
+    recipe = Recipe.model_validate(settings | {"data": {**names, "scores": ["s", "s"]}})
+    made = recipe.data.open()
+    assert recipe.faults() == [] and asked == [("someone/feed.v2", None, "one"), ("someone/feed.v2", None, "two")]
+    assert [[one.messages for one in side] for side in (made.train, made.held_out)] == [
+        [(Message("user", "one"),)],
+        [(Message("user", "two"),)],
+    ]
+    assert made.given == {one: (Reply("a", True, 4.5), Reply("b", False, 4.5)) for one in ("feed:1", "held/feed:1")}
+    with pytest.raises(DataError, match=r"someone/feed\.v2\[one\], row 1: no field 'better'"):
+        Recipe.model_validate(settings | {"data": {**names, "chosen": "better"}}).data.open()
+
+
+@pytest.mark.parametrize("name", ["dpo-ultrafeedback", "reward-model-pandalm", "reward-model-llmbar"])
+def test_recipes_of_published_sets_open_their_data(
+    name: str, root: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shared_data.parents[1] / "shared")
+    recipe = load_recipe(root / f"recipes/{name}.yaml")
+    made = recipe.data.open()
+    assert recipe.faults() == [] and len(made.train) >= 85 and len(made.held_out) >= 10
+    assert all([reply.chosen for reply in replies] == [True, False] for replies in made.given.values())
 
 
 @pytest.mark.parametrize(

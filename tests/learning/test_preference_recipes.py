@@ -61,6 +61,17 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert {k: v for k, v in one.items() if "rollouts" in k} == {k: v for k, v in two.items() if "rollouts" in k}
 
 
+def test_a_fork_remembers_nothing_of_what_it_came_from_and_a_continued_run_does(tmp_path: Path) -> None:
+    def remembered(name: str, step: int) -> set[str]:
+        return set(load_file(tmp_path / f"{name}/checkpoints/step-{step:06d}/remembered.safetensors"))
+
+    run(tmp_path / "first", training={"steps": 4, "micro_tokens": 64})
+    klimb.train(Recipe.model_validate(SMALL), run=tmp_path / "fork", fork=f"{tmp_path}/first@4")
+    run(tmp_path / "first")
+    before, fork, whole = remembered("first", 4), remembered("fork", 8), remembered("first", 8)
+    assert before < whole and fork < whole == before | fork and not before <= fork
+
+
 @pytest.mark.parametrize(
     ("objective", "source"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 import torch
 
 from klimb.batch import Batch, Outputs
@@ -39,6 +40,18 @@ def test_given_answers_are_computed_once_and_samples_each_time() -> None:
     other.restore(reference.state())
     assert other(batch()).logp.tolist() == [5, 6, 7, 8, 9, 10] and policy.asked == 12
     assert other.numbers() == {} and other.observe(batch(), None) == {}
+
+
+@pytest.mark.parametrize(("asked", "said"), [((1,), (6, 6)), ((1,), (5, 6, 7)), ((3,), (5, 6)), ((1, 5), (6,))])
+def test_an_answer_with_the_old_name_and_another_text_is_another_answer(
+    asked: tuple[int, ...], said: tuple[int, ...]
+) -> None:
+    policy = Counting()
+    reference = Remembered(cast(Any, policy))
+    reference(batch())
+    row = Rollout(Completion(said, (), "", Finish.EOS), 0, 1, label=Label.CHOSEN)
+    found = reference(Batch.of([Group(Prompt("p", tokens=asked), (row,))]))
+    assert found.logp.tolist() == list(said) and policy.asked == 6 + len(said)
 
 
 def test_a_batch_without_labels_is_always_computed() -> None:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from klimb.cli.logs import data, logs
+from klimb.cli.logs import Words, data, logs
 from klimb.cli.rewards import rewards
 from klimb.cli.study import study
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of one in recipes/.")]
 Target = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run directory, a model folder or a model name.")]
 

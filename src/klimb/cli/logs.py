@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")]
+
 logs = typer.Typer(help="Check and import logs of other policies.", rich_markup_mode=None)
 data = typer.Typer(help="Look at data before training on it.", rich_markup_mode=None)
 
@@ -48,7 +50,8 @@ def import_(
 
 @data.command()
 def inspect(  # noqa: PLR0913 typer reads the options from the signature
-    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="A rollouts file, a folder of them, or a run.")],
+    logs: Annotated[Path, typer.Argument(metavar="FILE", help="Rollouts, a run; preference rows, or their recipe.")],
+    words: Words = None,
     policy: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The policy that is to learn: a run, a folder or a name.")
     ] = None,
@@ -66,7 +69,7 @@ def inspect(  # noqa: PLR0913 typer reads the options from the signature
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
     form: Annotated[
         str | None,
-        typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar."),
+        typer.Option("--rows", metavar="FORM", help="Preference rows: pairs, labelled, hh, pandalm, llmbar, xstest."),
     ] = None,
     cut: Annotated[
         tuple[int, int] | None, typer.Option(metavar="N M", help="Count prompts over N and answers over M tokens.")
@@ -75,10 +78,8 @@ def inspect(  # noqa: PLR0913 typer reads the options from the signature
     """Say what logs or preference rows hold, and whether they are enough to learn from."""
     from klimb.cli import logging, preferring
 
-    if form is not None:
-        wanted = preferring.Wanted(form, policy, cut)
-        preferring.inspect(logs, wanted, as_json=as_json)
+    if form is not None or words or logs.suffix in preferring.RECIPES:
+        preferring.inspect(logs, preferring.Wanted(form, policy, cut), words or [], as_json=as_json)
         return
-
-    wanted_of_logs = logging.Wanted(policy, success, most, seed, temperature)
-    logging.inspect(logs, wanted_of_logs, as_json=as_json, html=html)
+    wanted = logging.Wanted(policy, success, most, seed, temperature)
+    logging.inspect(logs, wanted, as_json=as_json, html=html)

@@ -1,47 +1,82 @@
-"""`klimb data inspect FILE --rows FORM`: preference rows looked at before any training."""
+"""`klimb data inspect` of preference rows, in a file or as a recipe reads them, before any training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from klimb.cli import recipes
 from klimb.cli.places import opened
 from klimb.cli.text import printable
-from klimb.config import resolve
+from klimb.config import apply_words, resolve
+from klimb.data.base import Data, Problems
+from klimb.data.faulty import Faults
 from klimb.data.inspecting import inspect as inspected
-from klimb.data.preferences import Preferences
+from klimb.data.preferences import PreferenceRows, Preferences, key_of
 from klimb.data.tokenizing import tokenized
 from klimb.errors import DataError
+
+RECIPES = (".yaml", ".yml")
+Cut = tuple[int | None, int | None]
+"""Where training would cut prompts and answers, in tokens; None = nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The form of the rows, the model whose tokens are counted, and where training would cut prompts and answers."""
+    """The form of the rows (None: as `words` or the recipe say), the model whose tokens are counted, and the cut."""
 
-    form: str
+    form: str | None = None
     model: str | None = None
-    cut: tuple[int, int] | None = None
+    cut: Cut | None = None
 
 
-def inspect(path: Path, wanted: Wanted, *, as_json: Path | None = None) -> None:
-    """Prints what the rows of a file hold, and writes the same as JSON. Raises DataError, SettingsError."""
+def inspect(path: Path, wanted: Wanted, words: Sequence[str] = (), *, as_json: Path | None = None) -> None:
+    """Prints what the rows of a file or recipe hold, and writes the same as JSON. Raises DataError, SettingsError.
+
+    `words` are the settings of the data, with or without `data.` before them; of a recipe, any of its settings.
+    """
     from klimb.atomic import write_atomic
-    from klimb.data.faulty import Faults
     from klimb.records import pretty
 
     if wanted.cut and wanted.model is None:
         raise DataError("--cut counts tokens", "no model to count them with", "--policy MODEL")
-    if wanted.cut and min(wanted.cut) < 1:
+    if wanted.cut and min(size or 0 for size in wanted.cut) < 1:
         raise DataError("--cut wants two lengths of at least 1", str(wanted.cut), "--cut 512 256")
-    settings = resolve(Preferences, {"path": str(path), "rows": wanted.form, "skip": True})
-    policy = opened(wanted.model) if wanted.model else None
-    problems = settings.open()
-    found = inspected(problems, None if policy is None else lambda text: len(policy.reply(text)))
-    fit = None if policy is None else tokenized(problems, policy, *(wanted.cut or (None, None)))
     faults = Faults()
-    list(settings.read(path, faults))
+    data, cut = _settings(path, wanted, words)
+    problems, leaked = _opened(data, faults)
+    policy = opened(wanted.model) if wanted.model else None
+    found = inspected(problems, None if policy is None else lambda text: len(policy.reply(text)), leaked)
+    fit = None if policy is None else tokenized(problems, policy, *cut)
     if as_json:
         more = {} if fit is None else {"tokenized": fit.record()}
         write_atomic(as_json, pretty({**found.record(), **more, "unusable": faults.count, "shown": faults.lines()}))
     lines = [*found.lines(), *(fit.lines() if fit else []), f"unusable    {faults.count:,} rows", *faults.lines()]
     print(printable("\n".join(lines)))
+
+
+def _settings(path: Path, wanted: Wanted, words: Sequence[str]) -> tuple[Data, Cut]:
+    """How the rows are read, and where they are cut."""
+    if path.suffix not in RECIPES:
+        given = {"path": str(path)} | ({} if wanted.form is None else {"rows": wanted.form})
+        plain = [word.removeprefix("data.") for word in words]
+        return resolve(Preferences, apply_words(given, plain, Preferences)), wanted.cut or (None, None)
+    if wanted.form is not None:
+        raise DataError(f"--rows {wanted.form}", f"{path}, a recipe, which says it", f"data.rows={wanted.form}")
+    recipe = recipes.load(str(path), words)
+    cuts = (getattr(recipe.source, name, None) for name in ("prompt_tokens", "answer_tokens"))
+    return recipe.data, wanted.cut or (next(cuts), next(cuts))
+
+
+def _opened(data: Data, faults: Faults) -> tuple[Problems, int | None]:
+    """What training would have, and how many held-out prompts stand in the training file; None where it is split."""
+    if isinstance(data, PreferenceRows):
+        reading = data.model_copy(update={"skip": True})
+        train, held = reading.apart(faults)
+        shared = {key_of(one) for one in train.values()} & {key_of(one) for one in held.values()}
+        return reading.problems(train, held), len(shared) if len(reading.tables(faults)) > 1 else None
+    problems = data.open()
+    if not problems.given:
+        raise DataError("preference rows", f"data.type={data.type}, which has prompts only", "data.type=preferences")
+    return problems, None

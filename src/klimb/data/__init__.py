@@ -15,6 +15,7 @@ from klimb.data.echo_pairs import EchoPairs
 from klimb.data.gsm8k import Gsm8k
 from klimb.data.gym import Gym
 from klimb.data.hub import Hub
+from klimb.data.hub_preferences import HubPreferences
 from klimb.data.jsonl import Jsonl
 from klimb.data.max_of_three import MaxOfThree
 from klimb.data.parquet import Parquet
@@ -32,6 +33,7 @@ AnyData = Annotated[
     | Gsm8k
     | Gym
     | Hub
+    | HubPreferences
     | Jsonl
     | MaxOfThree
     | Parquet

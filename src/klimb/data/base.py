@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,8 @@ def _content(prompt: Prompt) -> bytes:
 class Data(Settings):
     """A data source's settings; `open` gives the problems."""
 
+    answers: ClassVar[bool] = False
+    """Whether it gives answers to learn from."""
     form: Literal["chat", "text"] = "chat"
     """How a question is put: as a user's turn through the model's chat template, or as plain text to go on with."""
     system: str | None = None

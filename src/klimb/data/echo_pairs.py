@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from klimb.data.base import Problems
 from klimb.data.echo_digit import EchoDigit
@@ -13,6 +13,7 @@ from klimb.types import Prompt, Reply
 class EchoPairs(EchoDigit):
     """The problems of `echo-digit`, each with the right digit preferred over a wrong one."""
 
+    answers: ClassVar[bool] = True
     type: Literal["echo-pairs"] = "echo-pairs"  # type: ignore[assignment]
 
     def open(self) -> Problems:

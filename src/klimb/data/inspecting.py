@@ -21,7 +21,10 @@ PASSES = 5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the rows of a file hold. Shares are of the pairs; lengths are in `unit`, medians and largest."""
+    """What the rows of a file hold. Shares are of the pairs; lengths are in `unit`, medians and largest.
+
+    `leaked`: the held-out prompts that stand in the training file; None where one file is split by prompt.
+    """
 
     train: int
     held_out: int
@@ -31,7 +34,7 @@ class Found:
     identical: int
     ties: int
     empty: int
-    leaked: int
+    leaked: int | None
     unit: str
     prompt: tuple[int, int]
     chosen: tuple[int, int]
@@ -51,10 +54,12 @@ class Found:
         )
         ties = f"{self.identical:,} pairs of equal answers, {self.ties:,} of equal scores"
         faults = f"{self.duplicates:,} repeated rows, {ties}, {self.empty:,} empty answers"
+        leaked = f"{self.leaked or 0:,} held-out prompts stand in the training file; its rows of them are left out"
         sides = f"{self.train:,} to learn from and {self.held_out:,} held out"
         return [
             f"rows        {sides}, {self.prompts:,} prompts, {self.pairs:,} pairs",
-            f"faults      {faults}; {self.leaked:,} held-out prompts are also trained on",
+            f"faults      {faults}",
+            *([] if self.leaked is None else [f"            {leaked}"]),
             f"{self.unit:<12}{lengths} at the median",
             f"longer wins {_percent(self.longer_wins)} of the pairs (equal lengths count as a half)",
             f"word model  {_percent(self.words_win)}, each fifth of the prompts judged by the words of the others",
@@ -62,13 +67,12 @@ class Found:
         ]
 
 
-def inspect(problems: Problems, count: Callable[[str], int] | None = None) -> Found:
+def inspect(problems: Problems, count: Callable[[str], int] | None = None, leaked: int | None = None) -> Found:
     """Looks at every row. `count` gives an answer's tokens, EOS included; without it lengths are in words."""
     prompts, given = [*problems.train, *problems.held_out], problems.given
     size = count or (lambda text: len(WORD.findall(text)))
     pairs = [(prompt, given[prompt.id]) for prompt in prompts if len(given[prompt.id]) == 2]
     rows = Counter((asked(prompt), given[prompt.id]) for prompt in prompts)
-    train = {asked(prompt) for prompt in problems.train}
     replies = [reply for prompt in prompts for reply in given[prompt.id]]
     return Found(
         train=len(problems.train),
@@ -79,7 +83,7 @@ def inspect(problems: Problems, count: Callable[[str], int] | None = None) -> Fo
         identical=sum(identical(both) for _, both in pairs),
         ties=sum(both[0].score is not None and both[0].score == both[1].score for _, both in pairs),
         empty=sum(not reply.text.strip() for reply in replies),
-        leaked=len(train & {asked(prompt) for prompt in problems.held_out}),
+        leaked=leaked,
         unit="tokens" if count else "words",
         prompt=_sizes([size(asked(prompt)) for prompt in prompts]),
         chosen=_sizes([size(reply.text) for reply in replies if reply.chosen]),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from klimb.data.base import Question
 from klimb.data.faulty import Unfit, show
 from klimb.data.mapping import text_of
 from klimb.types import Message, Reply
@@ -20,15 +21,19 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What is asked, and the answers: the preferred one first; one alone where the row is not a pair."""
+    """What is asked, and the answers: the preferred one first; one alone where the row is not a pair.
 
-    question: str | tuple[Message, ...]
+    `begins`: the turns by which prompts are told apart in a split, where those are not all of the question.
+    """
+
+    question: Question
     replies: tuple[Reply, ...]
+    begins: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which fields of a row are what. `prompt` null = the part that both answers begin with."""
+    """Which fields of a row are what. `prompt` None = it is the part that both answers begin with."""
 
     prompt: str | None
     chosen: str
@@ -41,13 +46,14 @@ class Columns:
 def pair(row: Row, columns: Columns) -> Answered:
     """`prompt`, `chosen`, `rejected`: texts or messages; messages may begin with the prompt. Raises Unfit."""
     sides = [_get(row, name) for name in (columns.chosen, columns.rejected)]
-    asked = None if columns.prompt is None else row.get(columns.prompt)
-    if any(isinstance(side, list) for side in sides):
+    talks = any(isinstance(side, list) for side in sides)
+    asked = None if columns.prompt is None else _asked(row, columns.prompt, needed=not talks)
+    if talks:
         question, texts = _conversations(asked, [_turns(side) for side in sides])
     elif asked is None:
         question, texts = _common(*[_text(side) for side in sides])
     else:
-        question, texts = _turns(asked) if isinstance(asked, list) else text_of(asked), [_text(side) for side in sides]
+        question, texts = asked, [_text(side) for side in sides]
     scores = [None, None] if columns.scores is None else [_number(_get(row, name)) for name in columns.scores]
     return Answered(question, (Reply(texts[0], True, scores[0]), Reply(texts[1], False, scores[1])))
 
@@ -63,12 +69,15 @@ def labelled(row: Row, columns: Columns) -> Answered:
 
 
 def dialogue(row: Row, columns: Columns) -> Answered:
-    """HH-RLHF: whole dialogues of `Human:` and `Assistant:` turns that part at their last reply. Raises Unfit."""
+    """HH-RLHF: whole dialogues of `Human:` and `Assistant:` turns that part at their last reply. Raises Unfit.
+
+    One dialogue stands in several rows, longer each time: its first turn is on one side of a split only.
+    """
     sides = [_dialogue(_text(_get(row, name))) for name in (columns.chosen, columns.rejected)]
     if sides[0][:-1] != sides[1][:-1]:
         raise Unfit("dialogues that differ before their last turn", "take the row out (skip: true does)")
     chosen, rejected = (Reply(side[-1].content, kind) for side, kind in zip(sides, (True, False), strict=True))
-    return Answered(sides[0][:-1], (chosen, rejected))
+    return Answered(sides[0][:-1], (chosen, rejected), sides[0][:1])
 
 
 def pandalm(row: Row, columns: Columns) -> Answered:
@@ -111,7 +120,21 @@ FORMS = {
 """How a row is read, by the name of its form."""
 
 
-def _conversations(asked: Any, sides: list[tuple[Message, ...]]) -> tuple[str | tuple[Message, ...], list[str]]:
+def _asked(row: Row, name: str, *, needed: bool) -> Question | None:
+    """The prompt in a field of its own; None where there is none and the answers are conversations."""
+    try:
+        value = _get(row, name)
+    except Unfit as error:
+        if not needed:
+            return None
+        cure = f"{error.cure} (data.prompt=...), or data.prompt=null where both answers begin with the prompt"
+        raise Unfit(error.found, cure) from None
+    if value is None and not needed:
+        return None
+    return _turns(value) if isinstance(value, list) else text_of(value)
+
+
+def _conversations(asked: Question | None, sides: list[tuple[Message, ...]]) -> tuple[Question, list[str]]:
     first, second = sides
     shared = 0
     while shared < min(len(first), len(second)) - 1 and first[shared] == second[shared]:
@@ -120,13 +143,29 @@ def _conversations(asked: Any, sides: list[tuple[Message, ...]]) -> tuple[str | 
         raise Unfit("conversations that differ before their last message", "the same prompt on both sides")
     if any(side[-1].role != "assistant" for side in sides):
         raise Unfit("an answer that is not the assistant's", 'end with {"role": "assistant", ...}')
-    before = first[:shared]
-    question: str | tuple[Message, ...] = before
-    if not before:
-        if asked is None:
+    return _joined(asked, first[:shared]), [side[-1].content for side in sides]
+
+
+def _joined(asked: Question | None, before: tuple[Message, ...]) -> Question:
+    """A row's prompt and what its conversations begin with: one of them must be how the other ends."""
+    if asked is None:
+        if all(turn.role == "system" for turn in before):
             raise Unfit("answers without a prompt", "a prompt, or conversations that begin with it")
-        question = _turns(asked) if isinstance(asked, list) else text_of(asked)
-    return question, [side[-1].content for side in sides]
+        return before
+    given = (Message("user", asked),) if isinstance(asked, str) else asked
+    if not before:
+        return asked
+    if before[-1].role == "system" and given[0].role != "system":
+        return before + given
+    short, long = sorted((given, before), key=len)
+    if [_plain(turn) for turn in long[-len(short) :]] != [_plain(turn) for turn in short]:
+        raise Unfit("a prompt, and conversations that begin with another", "the same in both, or data.prompt=null")
+    return long
+
+
+def _plain(turn: Message) -> tuple[str, list[str]]:
+    """A turn with its spaces made one."""
+    return turn.role, turn.content.split()
 
 
 def _common(chosen: str, rejected: str) -> tuple[str, list[str]]:
