@@ -95,6 +95,14 @@ def test_every_instruction_has_a_case() -> None:
     assert {case[0] for case in KEPT} == set(CHECKS)
 
 
+@pytest.mark.parametrize(
+    ("text", "count"), [("**a** and **b**", 2), ("*a* and **b**", 2), ("****a**", 0), ("** ** *c*", 1), ("*a*b*", 1)]
+)
+def test_highlights_are_counted_as_ifeval_counts_them(text: str, count: int) -> None:
+    checks = [checked("detectable_format:number_highlighted_sections", {"num_highlights": n}, text) for n in range(4)]
+    assert checks == [float(n <= count) for n in range(4)]
+
+
 def test_all_or_the_share_of_the_instructions_counts() -> None:
     prompt = asked(instruction_id_list=["punctuation:no_comma", "startend:quotation"], kwargs=[{}, {"none": None}])
     values = [Instructions(take=take).score(prompt, said("no")).value for take in ("all", "share")]  # type: ignore[arg-type]

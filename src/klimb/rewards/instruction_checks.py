@@ -67,7 +67,7 @@ def _bullets(text: str, num_bullets: int) -> bool:
 
 
 def _highlights(text: str, num_highlights: int) -> bool:
-    found = [*re.findall(r"\*[^\n*]+\*", text), *re.findall(r"\*\*[^\n*]+\*\*", text)]
+    found = [*re.findall(r"\*[^\n*]*\*", text), *re.findall(r"\*\*[^\n*]*\*\*", text)]
     return len([one for one in found if one.strip("*").strip()]) >= num_highlights
 
 
