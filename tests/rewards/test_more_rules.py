@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,36 @@ def test_an_instruction_is_told_kept_from_broken(name: str, words: dict[str, Any
 
 def test_every_instruction_has_a_case() -> None:
     assert {case[0] for case in KEPT} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("**a** and **b**", 2), ("*a* and **b**", 2), ("****a**", 0), ("** ** *c*", 1), ("*a*b*", 1)]
+)
+def test_highlights_are_counted_as_ifeval_counts_them(text: str, count: int) -> None:
+    checks = [checked("detectable_format:number_highlighted_sections", {"num_highlights": n}, text) for n in range(4)]
+    assert checks == [float(n <= count) for n in range(4)]
+
+
+LONG = ("\n", "<<a", "<<" + "a" * 40, "<<" + " " * 40, ">>", ".", "!? ", "*", "**a", "* ", "-", "[", "Part 1", "\n\n",
+        "***", " ", '"', "```", "P.S", "p. p.", "{", "a", "\u00e9")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_time_grows_no_faster_than_the_text(name: str) -> None:
+    words = next(case[1] for case in KEPT if case[0] == name)
+    for piece in LONG:
+        text = piece * (60_000 // len(piece)) + "x"
+        start = time.process_time()
+        CHECKS[name](text, **words)
+        assert time.process_time() - start < 0.5, f"{piece!r} over and over"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("<<a<b>>", True), ("<<a>> or <<", True), ("a <<<b", False), (">> <<", False), ("<<\na>>", False), ("<<>>", False)],
+)
+def test_a_title_is_what_ifeval_finds(text: str, kept: bool) -> None:
+    assert checked("detectable_format:title", {}, text) == float(kept)
 
 
 def test_all_or_the_share_of_the_instructions_counts() -> None:
