@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from klimb.cli import main
+from klimb.cli.proving import _named, label
+from klimb.config import dump
 from klimb.objectives import RLOO, DrGRPO
 from klimb.proving import prove, table
+from klimb.proving.catalog import EVERY
 from klimb.proving.makeup import Makeup
+from klimb.proving.table import chosen
 
 
 def run(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -71,6 +75,18 @@ def test_a_loss_of_no_target_has_every_target_under_its_row_the_nearest_first(
     ]
     assert lines[1].index("bias") == lines[0].index("bias")
     assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 7, True, *[False] * 13, False]
+
+
+def test_every_row_of_all_is_named_by_settings_that_prove_it_alone() -> None:
+    names = [label(dump(one)["type"], chosen(one)) for one in EVERY]
+    assert len(set(names)) == len(names)
+    assert "grpo beta=0.1 kl.estimator=k2 kl.weighted=attached" in names
+    assert "topr" in names
+    assert "topr good=[0.0,1000000000.0] bad=[0.0,1000000000.0]" in names
+    for name, objective in zip(names, EVERY, strict=True):
+        kind, *words = name.split(" ")
+        assert objective in _named(kind, words)
+        assert not words or _named(kind, words) == [objective]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -81,13 +81,11 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
 
 
 def _lines(row: Row) -> Iterator[str]:
-    """The row, and what a gradient that is biased by name is exactly; where no target fits, every one, nearest first."""
-    settings = " ".join(f"{key}={value}" for key, value in row.settings.items() if key in _SHOWN)
+    """The row, and what a gradient with a named bias is exactly; where no target fits, every one, nearest first."""
     sign = " ok " if row.holds else "FAIL"
-    name = f"{row.objective} {settings}".strip()
     exact = [one.target for one in row.candidates if one.fits and one.target != row.target][:1]
     said = f"{row.target}: {row.stated}" + "".join(f"; it is {target}" for target in exact)
-    yield f"[{sign}] {name:<52} {row.world:<10}{row.policy:<5} {_numbers(row)}  {said}"
+    yield f"[{sign}] {label(row.objective, row.chosen):<52} {row.world:<10}{row.policy:<5} {_numbers(row)}  {said}"
     if row.target == "no target":
         yield from (f"{_numbers(one):>121}  {one.target}" for one in row.candidates)
 
@@ -99,5 +97,7 @@ def _numbers(row: Row | Candidate) -> str:
     return f"bias {row.bias:.1e}  cosine {row.cosine:+.4f}  largest {row.largest:.1e}"
 
 
-_SHOWN = ("baseline", "level", "divergence", "form", "reference", "beta", "clip", "length", "buffer", "cap")
-"""The settings that a line has room for; JSON has all of them."""
+def label(objective: str, chosen: Mapping[str, Any]) -> str:
+    """The objective with the settings that are not the default, as `klimb prove` takes them."""
+    values = {path: value if isinstance(value, str) else json.dumps(value) for path, value in chosen.items()}
+    return " ".join([objective, *(f"{path}={value}".replace(" ", "") for path, value in values.items())])

@@ -70,8 +70,8 @@ def _repeats(world: World) -> bool:
 def _matched(path: str, world: World, policy: str, found: Sequence[Match]) -> Row:
     best = found[0]
     near = (best.bias, best.cosine, best.largest)
-    return Row(path, {}, world.name, policy, best.name, STATED, *near, None, best.fits, candidates_of(found))
+    return Row(path, {}, {}, world.name, policy, best.name, STATED, *near, None, best.fits, candidates_of(found))
 
 
 def _broken(path: str, law: str, policy: str) -> Row:
-    return Row(path, {}, "laws", policy, f"law: {law}", STATED, None, None, None, None, holds=False)
+    return Row(path, {}, {}, "laws", policy, f"law: {law}", STATED, None, None, None, None, holds=False)

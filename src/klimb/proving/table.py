@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,16 +31,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One proof. `bias` is the norm of expected - exact gradient of `target`; `largest` its largest coordinate.
+    """One proof. `chosen`: the settings that are not the default, by dotted path.
 
-    `cosine` is that of the angle between the two (zero where one of them vanishes). `residual` is how far the
-    gradient is from what `stated` implies, computed apart. It `holds` where the residual is at most 1e-9 and the bias
-    is there exactly where it is stated. `candidates`: every target there is, the nearest first. Where nothing is
-    stated and no target fits, the bias is that against the nearest; what a row has not is None.
+    `bias` is the norm of expected - exact gradient of `target`, `largest` its largest coordinate, `cosine` that of the
+    angle between the two (zero where one of them vanishes). `residual` is how far the gradient is from what `stated`
+    implies, computed apart. It `holds` where the residual is at most 1e-9 and the bias is there exactly where it is
+    stated. `candidates`: every target there is, the nearest first. Where nothing is stated and no target fits, the
+    bias is that against the nearest; what a row has not is None.
     """
 
     objective: str
     settings: dict[str, Any]
+    chosen: dict[str, Any]
     world: str
     policy: str
     target: str
@@ -56,6 +58,21 @@ class Row:
 def candidates_of(found: Iterable[Match]) -> tuple[Candidate, ...]:
     """The same, named."""
     return tuple(Candidate(m.target.name, m.bias, m.cosine, m.largest, m.fits) for m in found)
+
+
+def chosen(objective: Objective) -> dict[str, Any]:
+    """The settings that are not the default, by dotted path; one without a default is among them."""
+    return _apart(dump(objective), dump(type(objective).model_construct()))
+
+
+def _apart(settings: Mapping[str, Any], usual: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name in usual:
+            found |= _apart(value, usual[name], f"{path}{name}.")
+        elif name not in usual or value != usual[name]:
+            found[f"{path}{name}"] = value
+    return found
 
 
 def prove(objective: Objective, off_policy: bool = False) -> list[Row]:
@@ -94,6 +111,7 @@ def proved(objective: Objective, stated: Makeup, world: World, policy: str) -> R
     return Row(
         objective=str(getattr(objective, "type", type(objective).__name__)),
         settings={name: value for name, value in dump(objective).items() if name != "type"},
+        chosen=chosen(objective),
         world=world.name,
         policy=policy,
         target=claimed.target.name,
