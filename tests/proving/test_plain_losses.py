@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from klimb.errors import KlimbError
-from klimb.proving import Enumerable, compare_loss, loss_gradient, world
+from klimb.proving import Enumerable, compare_loss, exact_gradient, loss_gradient, world
 from klimb.proving.files import prove_file
+from klimb.proving.match import matches
 
 ONE, ONE_OFF = (world("one token", Enumerable(words=3, length=1, prompts=2), drift) for drift in (0.0, 0.5))
 SEVERAL, SEVERAL_OFF = (world("several", Enumerable(words=3, length=2), drift) for drift in (0.0, 0.5))
@@ -103,6 +104,10 @@ def infinite(logp: Tensor) -> Tensor:
     return logp / 0
 
 
+def steep(logp: Tensor) -> Tensor:
+    return (logp - logp.detach()).abs().sqrt()
+
+
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
@@ -118,6 +123,30 @@ def test_a_loss_that_cannot_be_asked_is_an_error_with_a_cure(loss: Any, says: st
         compare_loss(loss, ONE)
     assert loss.__name__ in error.value.asked
     assert error.value.cure
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_no_bias() -> None:
+    with pytest.raises(KlimbError, match=r"not finite \(one token\)"):
+        compare_loss(steep, ONE)
+
+
+def test_a_loss_that_misses_is_measured_against_the_nearest_target() -> None:
+    def missing(logp: Tensor, old_logp: Tensor, ref_logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+        return token(logp, old_logp, advantage) + 0.1 * k3(logp, ref_logp, mask)
+
+    gradient = loss_gradient(missing, ONE_OFF)
+    found = matches(gradient, ONE_OFF)
+    assert [m.bias for m in found] == sorted(m.bias for m in found)
+    assert len({m.target for m in found}) == 7
+    for m in found:
+        gap = gradient - exact_gradient(m.target, ONE_OFF)
+        assert m.bias == pytest.approx(float(gap.norm()), rel=1e-9)
+        assert m.largest == pytest.approx(float(gap.abs().max()), rel=1e-9)
+        assert 0 < m.cosine < 1
+        assert m.bias / float(gradient.norm()) == pytest.approx((1 - m.cosine**2) ** 0.5, rel=1e-6)
+    assert found[0].target.name == "1.004 reward - 0.1801 forward KL to ref"
+    assert found[0].name == "no target"
+    assert 1e-3 < found[0].largest < found[0].bias < 3e-3
 
 
 FILE = """
@@ -152,7 +181,17 @@ def test_a_users_function_and_objective_are_proved(file: str) -> None:
     rows = prove_file(f"{file}:plain")
     assert [(row.target, row.holds) for row in rows] == [("reward", True)] * 2
     assert {(row.objective, row.stated, row.policy) for row in rows} == {(f"{file}:plain", "nothing stated", "on")}
+    assert {row.residual for row in rows} == {None}, "nothing is stated"
     far = prove_file(f"{file}:plain", off_policy=True)
+    best = far[1].candidates[0]
+    assert (far[1].target, far[1].bias, far[1].cosine, far[1].largest) == (
+        "no target",
+        best.bias,
+        best.cosine,
+        best.largest,
+    )
+    assert best.largest != best.bias
+    assert 0 < best.cosine < 1
     assert [(row.world, row.policy, row.holds) for row in far] == [
         ("one token", "far", True),
         ("surrogate", "far", False),
@@ -168,6 +207,7 @@ def test_a_users_objective_that_breaks_a_law_is_told_which(file: str) -> None:
     broken = {row.target for row in rows if row.world == "laws" and not row.holds}
     assert "law: parts add up to the whole in loss, metrics and gradient" in broken
     assert "law: metrics stand in the glossary and carry no gradient" in broken
+    assert {(row.bias, row.cosine, row.largest) for row in rows if row.world == "laws"} == {(None, None, None)}
 
 
 @pytest.mark.parametrize(

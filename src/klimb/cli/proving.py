@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from klimb.errors import KlimbError
 
 if TYPE_CHECKING:
     from klimb.objectives import Objective
-    from klimb.proving.table import Row
+    from klimb.proving.table import Candidate, Row
 
 
 def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bool, as_json: bool) -> bool:
@@ -24,7 +24,7 @@ def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bo
     for row in _all() if name is None else _one(name, words, off_policy):
         rows.append(row)
         if not as_json:
-            print(printable(_line(row)), flush=True)
+            print(printable("\n".join(_lines(row))), flush=True)
     held = sum(row.holds for row in rows)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
@@ -80,13 +80,24 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
     return [resolve(Choice, data).objective]
 
 
-def _line(row: Row) -> str:
-    settings = " ".join(f"{key}={value}" for key, value in row.settings.items() if key in _SHOWN)
+def _lines(row: Row) -> Iterator[str]:
+    """The row, and what a gradient with a named bias is exactly; where no target fits, every one, nearest first."""
     sign = " ok " if row.holds else "FAIL"
-    name = f"{row.objective} {settings}".strip()
-    numbers = f"bias {row.bias:.1e}  cosine {row.cosine:+.4f}  largest {row.largest:.1e}"
-    return f"[{sign}] {name:<52} {row.world:<10}{row.policy:<5} {numbers}  {row.target}: {row.stated}"
+    exact = [one.target for one in row.candidates if one.fits and one.target != row.target][:1]
+    said = f"{row.target}: {row.stated}" + "".join(f"; it is {target}" for target in exact)
+    yield f"[{sign}] {label(row.objective, row.chosen):<52} {row.world:<10}{row.policy:<5} {_numbers(row)}  {said}"
+    if row.target == "no target":
+        yield from (f"{_numbers(one):>121}  {one.target}" for one in row.candidates)
 
 
-_SHOWN = ("baseline", "level", "divergence", "form", "reference", "beta", "clip", "length", "buffer", "cap")
-"""The settings that a line has room for; JSON has all of them."""
+def _numbers(row: Row | Candidate) -> str:
+    """Bias, cosine and largest coordinate, where there are any."""
+    if row.bias is None:
+        return " " * 45
+    return f"bias {row.bias:.1e}  cosine {row.cosine:+.4f}  largest {row.largest:.1e}"
+
+
+def label(objective: str, chosen: Mapping[str, Any]) -> str:
+    """The objective with the settings that are not the default, as `klimb prove` takes them."""
+    values = {path: value if isinstance(value, str) else json.dumps(value) for path, value in chosen.items()}
+    return " ".join([objective, *(f"{path}={value}".replace(" ", "") for path, value in values.items())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from klimb.errors import KlimbError
 from klimb.objectives.base import Objective
 from klimb.proving import laws
 from klimb.proving.catalog import FAR, worlds
-from klimb.proving.match import Match, compare
-from klimb.proving.plain import asked, compare_loss
-from klimb.proving.table import Row
+from klimb.proving.expected import expected_gradient
+from klimb.proving.match import Match, matches
+from klimb.proving.plain import asked, loss_gradient
+from klimb.proving.table import Row, candidates_of
 from klimb.proving.worlds import World
+
+STATED = "nothing stated"
 
 
 def prove_file(path: str, off_policy: bool = False) -> list[Row]:
@@ -26,10 +30,10 @@ def prove_file(path: str, off_policy: bool = False) -> list[Row]:
     policy = "far" if off_policy else "on"
     if isinstance(found, type) and issubclass(found, Objective):
         objective = _made(found, path)
-        broken = [_row(path, "laws", policy, f"law: {law}", 0.0, False) for law in laws.check(objective)]
-        return [_matched(path, world, policy, compare(objective, world)) for world in here] + broken
+        broken = [_broken(path, law, policy) for law in laws.check(objective)]
+        return [_matched(path, w, policy, matches(expected_gradient(objective, w), w)) for w in here] + broken
     asked(found)
-    return [_matched(path, world, policy, compare_loss(found, world)) for world in here if not _repeats(world)]
+    return [_matched(path, w, policy, matches(loss_gradient(found, w), w)) for w in here if not _repeats(w)]
 
 
 def loaded(path: str) -> Any:
@@ -63,9 +67,11 @@ def _repeats(world: World) -> bool:
     return world.name == "answers"
 
 
-def _matched(path: str, world: World, policy: str, found: Match) -> Row:
-    return _row(path, world.name, policy, found.name, found.residual, found.fits)
+def _matched(path: str, world: World, policy: str, found: Sequence[Match]) -> Row:
+    best = found[0]
+    near = (best.bias, best.cosine, best.largest)
+    return Row(path, {}, {}, world.name, policy, best.name, STATED, *near, None, best.fits, candidates_of(found))
 
 
-def _row(path: str, world: str, policy: str, target: str, bias: float, holds: bool) -> Row:
-    return Row(path, {}, world, policy, target, "nothing stated", bias, float(holds), bias, bias, holds)
+def _broken(path: str, law: str, policy: str) -> Row:
+    return Row(path, {}, {}, "laws", policy, f"law: {law}", STATED, None, None, None, None, holds=False)

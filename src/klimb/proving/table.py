@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from klimb.config import dump
 from klimb.objectives.base import Objective
@@ -14,42 +12,67 @@ from klimb.proving.catalog import FAR, NEAR, worlds
 from klimb.proving.claims import UNBIASED, claim
 from klimb.proving.expected import expected_gradient
 from klimb.proving.makeup import Makeup, makeup
-from klimb.proving.policy import Parameters
+from klimb.proving.match import SAME, Match, distance, matches
 from klimb.proving.predicted import predicted
 from klimb.proving.targets import exact_gradient
 from klimb.proving.worlds import World
 
-TOLERANCE = 1e-9
-"""Two gradients in float64 that differ by no more than this are the same."""
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target with its best factors, and the bias against it, as in `klimb.proving.match.Match`."""
+
+    target: str
+    bias: float
+    cosine: float
+    largest: float
+    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One proof. `bias` is the norm of expected - exact gradient of `target`; `largest` its largest coordinate.
+    """One proof. `chosen`: the settings that are not the default, by dotted path.
 
-    `cosine` is that of the angle between the two (zero where one of them vanishes). `residual` is how far the
-    gradient is from what `stated` implies, computed apart. It `holds` where the residual is at most 1e-9 and the bias
-    is there exactly where it is stated.
+    `bias` is the norm of expected - exact gradient of `target`, `largest` its largest coordinate, `cosine` that of the
+    angle between the two (zero where one of them vanishes). `residual` is how far the gradient is from what `stated`
+    implies, computed apart. It `holds` where the residual is at most 1e-9 and the bias is there exactly where it is
+    stated. `candidates`: every target there is, the nearest first. Where nothing is stated and no target fits, the
+    bias is that against the nearest; what a row has not is None.
     """
 
     objective: str
     settings: dict[str, Any]
+    chosen: dict[str, Any]
     world: str
     policy: str
     target: str
     stated: str
-    bias: float
-    cosine: float
-    largest: float
-    residual: float
+    bias: float | None
+    cosine: float | None
+    largest: float | None
+    residual: float | None
     holds: bool
+    candidates: tuple[Candidate, ...] = ()
 
 
-def distance(found: Parameters, exact: Parameters) -> tuple[float, float, float]:
-    """(norm, cosine, largest coordinate) of `found` against `exact`."""
-    gap, sizes = found - exact, float(found.norm() * exact.norm())
-    cosine = float((found * exact).sum()) / sizes if sizes > TOLERANCE**2 else 0.0
-    return float(gap.norm()), cosine, float(gap.abs().max())
+def candidates_of(found: Iterable[Match]) -> tuple[Candidate, ...]:
+    """The same, named."""
+    return tuple(Candidate(m.target.name, m.bias, m.cosine, m.largest, m.fits) for m in found)
+
+
+def chosen(objective: Objective) -> dict[str, Any]:
+    """The settings that are not the default, by dotted path; one without a default is among them."""
+    return _apart(dump(objective), dump(type(objective).model_construct()))
+
+
+def _apart(settings: Mapping[str, Any], usual: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name in usual:
+            found |= _apart(value, usual[name], f"{path}{name}.")
+        elif name not in usual or value != usual[name]:
+            found[f"{path}{name}"] = value
+    return found
 
 
 def prove(objective: Objective, off_policy: bool = False) -> list[Row]:
@@ -84,10 +107,11 @@ def proved(objective: Objective, stated: Makeup, world: World, policy: str) -> R
     residual = float((found - implied.gradient).norm())
     if claimed.climbs is not None:
         residual = max(residual, float((found - exact_gradient(claimed.climbs, world)).norm()))
-    right = (bias <= TOLERANCE) is (claimed.stated == UNBIASED)
+    right = (bias <= SAME) is (claimed.stated == UNBIASED)
     return Row(
         objective=str(getattr(objective, "type", type(objective).__name__)),
         settings={name: value for name, value in dump(objective).items() if name != "type"},
+        chosen=chosen(objective),
         world=world.name,
         policy=policy,
         target=claimed.target.name,
@@ -96,5 +120,6 @@ def proved(objective: Objective, stated: Makeup, world: World, policy: str) -> R
         cosine=cosine,
         largest=largest,
         residual=residual,
-        holds=right and residual <= TOLERANCE and bool(torch.isfinite(found).all()),
+        holds=right and residual <= SAME,
+        candidates=candidates_of(matches(found, world)),
     )

@@ -21,7 +21,7 @@ Drawn = tuple[tuple[int, int], ...]
 """The rows of one batch: which prompt, which answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """Where an objective is proved. `theta` is the current policy, `old` the one that sampled, `ref` the initial one.
 
