@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from klimb.objectives import GRPO, GSPO, Objective, Reinforce
+from klimb.objectives import GRPO, GSPO, DrGRPO, Objective, Reinforce
 from klimb.objectives.penalty import KL
 from klimb.objectives.validity import RULES, Rule, Situation
 from klimb.proving.catalog import FAR, REWARD, changed, worlds
@@ -47,6 +47,7 @@ def _kl(**kl: str) -> Reinforce:
 
 _WIDE = GSPO(eps_low=1.0, eps_high=1e9, beta=1.0)
 _K3 = KL(estimator="k3", weighted="attached")
+_TOKENS = DrGRPO(length=1, eps_low=1.0, eps_high=1e9)
 _SEQUENCE = Reinforce(baseline="none", level="sequence")
 EVIDENCE: Mapping[str, Evidence] = MappingProxyType(
     {
@@ -61,6 +62,9 @@ EVIDENCE: Mapping[str, Evidence] = MappingProxyType(
         "kl-under-a-geometric-ratio": Evidence(changed(_WIDE, kl=REWARD), changed(_WIDE, kl=_K3)),
         "frozen-kl-in-the-reward": Evidence(
             _kl(where="reward", estimator="k1"), _kl(estimator="k3", weighted="attached")
+        ),
+        "kl-of-tokens-in-the-loss": Evidence(
+            changed(_TOKENS, beta=1.0, kl=_K3), _kl(estimator="k3", weighted="attached"), off_policy=False
         ),
         "token-ratios": Evidence(GRPO(eps_low=1.0, eps_high=1e9), _SEQUENCE),
         "geometric-ratios": Evidence(changed(_WIDE, beta=0.0), _SEQUENCE),
