@@ -74,7 +74,7 @@ def test_a_loss_of_no_target_has_every_target_under_its_row_the_nearest_first(
         "1.005 reward - 0.1052 Jeffreys KL to ref",
     ]
     assert lines[1].index("bias") == lines[0].index("bias")
-    assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 7, True, *[False] * 13, False]
+    assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 8, True, *[False] * 14, False]
 
 
 def test_every_row_of_all_is_named_by_settings_that_prove_it_alone() -> None:

@@ -83,8 +83,8 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
 def _lines(row: Row) -> Iterator[str]:
     """The row, and what a gradient with a named bias is exactly; where no target fits, every one, nearest first."""
     sign = " ok " if row.holds else "FAIL"
-    exact = [one.target for one in row.candidates if one.fits and one.target != row.target][:1]
-    said = f"{row.target}: {row.stated}" + "".join(f"; it is {target}" for target in exact)
+    exact = "" if row.found in (row.target, "no target") else f"; it is {row.found}"
+    said = f"{row.target}: {row.stated}{exact}"
     yield f"[{sign}] {label(row.objective, row.chosen):<52} {row.world:<10}{row.policy:<5} {_numbers(row)}  {said}"
     if row.target == "no target":
         yield from (f"{_numbers(one):>121}  {one.target}" for one in row.candidates)

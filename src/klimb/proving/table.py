@@ -54,6 +54,11 @@ class Row:
     holds: bool
     candidates: tuple[Candidate, ...] = ()
 
+    @property
+    def found(self) -> str:
+        """The target whose gradient it is, whatever is stated, or that there is none."""
+        return next((one.target for one in self.candidates if one.fits), "no target")
+
 
 def candidates_of(found: Iterable[Match]) -> tuple[Candidate, ...]:
     """The same, named."""
