@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from klimb.cli.text import printable
 from klimb.errors import KlimbError
@@ -60,6 +60,9 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
     from klimb.objectives import AnyObjective
     from klimb.proving.catalog import EVERY
 
+    elsewhere = _elsewhere()
+    if name in elsewhere:
+        raise KlimbError(f"prove {name}", *elsewhere[name])
     known = sorted({str(getattr(objective, "type", "")) for objective in EVERY})
     if name not in known:
         from klimb.nearest import nearest
@@ -78,6 +81,17 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
         {"objective": {"type": name}}, [f"objective.{word.removeprefix('objective.')}" for word in words], Choice
     )
     return [resolve(Choice, data).objective]
+
+
+def _elsewhere() -> dict[str, tuple[str, str]]:
+    """Objectives that have no row here: what is found, and where their proof is."""
+    from klimb.objectives import AnyPreference
+
+    found = "an objective of given answers: it climbs no reward, whose exact gradient a row could be compared with"
+    cure = "docs/preferences.md; tests/objectives/test_preferences.py and test_preference_formulas.py are its proof"
+    names = [str(kind.model_fields["type"].default) for kind in get_args(get_args(AnyPreference)[0])]
+    mine = ("the objective of a file of yours, of which nothing is stated", "klimb prove FILE.py:Class")
+    return {**dict.fromkeys(names, (found, cure)), "custom": mine}
 
 
 def _lines(row: Row) -> Iterator[str]:
