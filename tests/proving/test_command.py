@@ -47,6 +47,9 @@ def test_the_command_proves_all_and_fails_where_a_row_does_not_hold(
 ) -> None:
     monkeypatch.setattr("klimb.proving.catalog.EVERY", (RLOO(),))
     assert run("--all", capsys)[1].endswith("6 of 6 rows hold\n")
+    out = run("--all --off-policy", capsys)[1]
+    assert out.endswith("3 of 3 rows hold\n")
+    assert out.count(" far ") == 3
     monkeypatch.setattr(table, "makeup", lambda _: Makeup("group", "row", "sequence"))
     code, out, _ = run("--all", capsys)
     assert code == 1

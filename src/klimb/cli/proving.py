@@ -21,7 +21,7 @@ def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bo
         cure = "klimb prove grpo, klimb prove my.py:my_loss, or klimb prove --all"
         raise KlimbError("prove an objective", "none, and no --all" if name is None else "a name and --all", cure)
     rows = []
-    for row in _all() if name is None else _one(name, words, off_policy):
+    for row in _all(off_policy) if name is None else _one(name, words, off_policy):
         rows.append(row)
         if not as_json:
             print(printable("\n".join(_lines(row))), flush=True)
@@ -33,11 +33,13 @@ def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bo
     return held == len(rows)
 
 
-def _all() -> Iterable[Row]:
+def _all(off_policy: bool) -> Iterable[Row]:
+    """Every row, or those off-policy alone."""
     from klimb.proving.catalog import EVERY
+    from klimb.proving.table import prove as rows_of
     from klimb.proving.table import prove_all
 
-    return prove_all(EVERY)
+    return (row for one in EVERY for row in rows_of(one, off_policy=True)) if off_policy else prove_all(EVERY)
 
 
 def _one(name: str, words: Sequence[str], off_policy: bool) -> Iterator[Row]:
