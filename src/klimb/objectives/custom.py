@@ -42,6 +42,9 @@ class Custom(Objective):
         """What does not fit together in the user's own settings."""
         return list(collect(self._inner, "settings"))
 
+    def idle(self, longest: int) -> list[KlimbError]:
+        return self._inner.idle(longest)
+
     @property
     def needs(self) -> frozenset[str]:
         return self._inner.needs
