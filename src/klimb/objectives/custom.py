@@ -70,6 +70,10 @@ class Custom(Objective):
         return self._inner.critic
 
     @property
+    def reads_value(self) -> bool:
+        return self._inner.reads_value
+
+    @property
     def moves_trunk(self) -> bool:
         return self._inner.moves_trunk
 
