@@ -121,7 +121,7 @@ def test_the_mean_under_old_is_the_divergence_for_any_mass_of_the_reference(name
 @pytest.mark.parametrize("name", ["ufkl", "urkl"])
 @pytest.mark.parametrize("towards", ["old", "ref"])
 def test_the_unnormalised_forms_are_exact_under_a_sampler_of_any_mass(name: str, towards: str, mass: float) -> None:
-    # Props 3.2 to 3.8: old of mass Z, E over the normalised old, times Z; `whole` knows of no sampler.
+    # Props 3.2 and 3.6: old of mass Z, E over the normalised old, times Z; `whole` knows of no sampler.
     old = LOGOLD + np.log(mass)
     ref = old if towards == "old" else LOGREF + np.log(0.6)
 
