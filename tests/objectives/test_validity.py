@@ -175,6 +175,6 @@ def test_a_recipe_that_breaks_a_rule_is_refused_unless_it_allows_the_bias() -> N
 def test_every_rule_has_a_name_of_its_own_and_is_broken_by_something() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     tried = [Situation(penalised(**way), updates) for way in PENALTIES for updates in (1, 2)]
-    tried += [Situation(GSPO(beta=0.1, kl=KL(where="reward", estimator="k1")), 2), Situation(GRPO(), 2, True, 9)]
+    tried += [Situation(GSPO(beta=0.1, kl=KL(where="reward", estimator="k1")), 2), Situation(RPG(), 2, True, 9)]
     assert {rule.name for situation in tried for rule in broken(situation)} == {rule.name for rule in RULES}
     assert broken(Situation(Objective(), 1)) == [] and Situation(Objective()).kind == ""
