@@ -118,19 +118,27 @@ def test_the_mean_under_old_is_the_divergence_for_any_mass_of_the_reference(name
 
 
 @pytest.mark.parametrize("mass", [0.3, 2.5])
-def test_the_unnormalised_forward_form_scales_with_the_mass_of_reference_and_sampler(mass: float) -> None:
-    # Props 3.2 and 3.6 with ref = old of mass Z: E over the normalised old, times Z.
+@pytest.mark.parametrize("name", ["ufkl", "urkl"])
+@pytest.mark.parametrize("towards", ["old", "ref"])
+def test_the_unnormalised_forms_are_exact_under_a_sampler_of_any_mass(name: str, towards: str, mass: float) -> None:
+    # Props 3.2 and 3.6: old of mass Z, E over the normalised old, times Z; `whole` knows of no sampler.
     old = LOGOLD + np.log(mass)
+    ref = old if towards == "old" else LOGREF + np.log(0.6)
 
     def whole(logp: Tensor) -> Tensor:
-        return (old.exp() * (old - logp)).sum() + logp.exp().sum() - old.exp().sum()
+        pi, r = logp.exp(), ref.exp()
+        if name == "ufkl":
+            return (r * (ref - logp)).sum() + pi.sum() - r.sum()
+        return (pi * (logp - ref)).sum() + r.sum() - pi.sum()
 
     def sampled(logp: Tensor) -> Tensor:
-        zero = torch.zeros_like(logp)
-        return mass * (LOGOLD.exp() * d.ufkl(logp - old, zero)).sum()
+        return mass * (LOGOLD.exp() * FORMS[name][0](logp - old, ref - old)).sum()
 
-    assert abs(float(whole(THETA.log_softmax(0)) - sampled(THETA.log_softmax(0)))) < 1e-12
+    now = THETA.log_softmax(0)
+    assert abs(float(whole(now) - sampled(now))) < 1e-12
     assert off_by(gradient(whole), gradient(sampled)) < 1e-12
+    force = (mass * LOGOLD.exp() * FORMS[name][1](now - old, ref - old)).detach()
+    assert off_by(gradient(whole), gradient(lambda logp: -(force * logp).sum())) < 1e-12
 
 
 def test_k1_k2_k3_have_the_values_of_their_table() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.autograd import gradcheck
 
 from klimb import functional as F
@@ -96,6 +98,21 @@ def test_a_token_that_does_not_learn_gets_no_gradient_through_its_row() -> None:
         assert gradient[2] == 0
         assert (gradient[LEARN] > 0).all()
         assert gradcheck(lambda x, level=level: level(x, LEARN, ROW, 3), gaps)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        F.importance.ratio,
+        lambda x: F.segments.sum_by(x, ROW, 3),
+        lambda x: F.segments.mean_by(x, LEARN, ROW, 3),
+        lambda x: F.segments.running_sum(x, ROW, 3),
+        lambda x: F.weighting.total(x, torch.tensor([0.5, 0.0, 2.0, -1.0, 0.25], dtype=torch.float64)),
+    ],
+    ids=["ratio", "sum_by", "mean_by", "running_sum", "total"],
+)
+def test_ratios_and_sums_have_the_gradient_of_their_difference_quotients(formula: Callable[[Tensor], Tensor]) -> None:
+    assert gradcheck(formula, GAPS.clone().requires_grad_())
 
 
 def test_truncated_weights_stop_at_the_cap_and_carry_no_gradient() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import torch
@@ -71,6 +72,27 @@ def test_a_users_own_objective_is_used_by_its_file_and_name(mine: Path) -> None:
     assert first.advantage is not None
     torch.testing.assert_close(gradient, -2 * first.advantage * per_row, rtol=1e-6, atol=1e-12)
     assert TypeAdapter(AnyObjective).validate_json(custom.model_dump_json()) == custom
+
+
+CRITIC = """
+from klimb.objectives import PPO
+
+class Mine(PPO):
+    @property
+    def reads_value(self) -> bool:
+        return False
+"""
+
+
+def test_whatever_an_objective_may_say_is_asked_of_the_users_own(tmp_path: Path) -> None:
+    asked = {name for name, value in vars(Objective).items() if isinstance(value, (property, FunctionType))}
+    public = {name for name in asked if not name.startswith("_")}
+    assert len(public) >= 15
+    assert public - set(vars(Custom)) == set()
+    (tmp_path / "mine.py").write_text(CRITIC, "utf-8")
+    custom = Custom(path=f"{tmp_path / 'mine.py'}:Mine", settings={"beta": 0.1, "trunk": False})
+    assert (custom.critic, custom.reads_value, custom.moves_trunk) == (True, False, False)
+    assert (custom.kl_place, custom.reads_old, custom.idle(1)) == ("reward", True, [])
 
 
 @pytest.mark.parametrize(

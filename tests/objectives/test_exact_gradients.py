@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,22 @@ def test_the_expected_gradient_of_the_divergence_alone_vanishes_on_policy_toward
     for form in FORMS:
         objective = changed(form, level="sequence", clip="none", beta=BETA)
         assert expected_gradient(objective, here).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("mass", [0.3, 2.5])
+@pytest.mark.parametrize("form", [form for form in FORMS if form.divergence in ("ufkl", "urkl")], ids=named)
+def test_towards_a_reference_of_mass_z_the_forward_u_form_pulls_z_times_and_the_reverse_one_as_before(
+    form: RPG, mass: float
+) -> None:
+    here = alone(BANDIT, 1.0)
+    scaled = replace(here, reward=torch.zeros_like(here.reward))
+    shift = math.log(mass)
+    vars(scaled)["batches"] = tuple((p, batch.replace(ref=batch.ref + shift)) for p, batch in scaled.batches)
+    objective = changed(form, reference="initial", level="token", clip="none", beta=BETA)
+    side: Divergence = "forward" if form.divergence == "ufkl" else "reverse"
+    pull = exact_gradient(Target(side, "ref", BETA, reward=0.0), here)
+    assert float(pull.abs().max()) > 1e-2
+    assert off_by(expected_gradient(objective, scaled), pull * (mass if side == "forward" else 1.0)) < 1e-12
 
 
 @pytest.mark.parametrize("group", [2, 3, 4])

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from klimb.objectives import GRPO, Custom, Reinforce
+from klimb.config import resolve
+from klimb.errors import SettingsError
+from klimb.objectives import DAPO, GRPO, Custom, Reinforce
 from klimb.objectives.carried import Carried, Control, Refresh
 from klimb.objectives.penalty import KL
+from klimb.recipe import Recipe
+from tests.faults.runs import SETTINGS
 
 
 def test_a_weight_of_a_kl_in_the_reward_is_refused_with_its_cure() -> None:
@@ -19,6 +23,19 @@ def test_a_weight_of_a_kl_in_the_reward_is_refused_with_its_cure() -> None:
     assert fault.found.startswith("kl.where=reward")
     assert fault.cure == "kl.weighted=none, or kl.where=loss"
     assert KL(where="reward").faults() == KL(where="loss", weighted="attached").faults() == []
+
+
+def test_a_punishment_that_no_answer_is_long_enough_for_is_refused() -> None:
+    (fault,) = DAPO(buffer=6).idle(1018)
+    assert fault.asked.startswith("punish answers of more than 1018 tokens (objective.length=1024, buffer=6)")
+    assert (fault.found.split(":")[0], fault.cure.split(" ")[0]) == (
+        "sampling.max_tokens=1018",
+        "objective.length=1018",
+    )
+    assert DAPO(buffer=6).idle(1019) == DAPO().idle(9) == GRPO().idle(9) == []
+    assert resolve(Recipe, SETTINGS | {"objective": {"type": "dapo", "length": 4, "buffer": 1}}).objective.idle(4) == []
+    with pytest.raises(SettingsError, match="no answer is that long"):
+        resolve(Recipe, SETTINGS | {"objective": {"type": "dapo", "buffer": 6}})
 
 
 @pytest.mark.parametrize(

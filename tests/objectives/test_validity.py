@@ -11,7 +11,7 @@ from torch import Tensor
 from klimb.batch import Batch
 from klimb.config import resolve
 from klimb.errors import SettingsError
-from klimb.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, RPG, DrGRPO, Objective, Reinforce, ReinforcePP
+from klimb.objectives import CISPO, DAPO, GRPO, GSPO, PPO, RLOO, RPG, TOPR, DrGRPO, Objective, Reinforce, ReinforcePP
 from klimb.objectives import ReinforcePPBaseline as PPBaseline
 from klimb.objectives.penalty import KL
 from klimb.objectives.validity import RULES, Situation, broken, faults
@@ -127,6 +127,24 @@ def test_the_gradient_under_truncated_sampling_is_another_than_that_of_the_polic
     assert names == {"ratios-under-truncated-sampling", "truncated-sampling"}
 
 
+LOSS = KL(where="loss", estimator="k3", weighted="attached")
+BY_TOKEN = [kind(beta=0.1, kl=LOSS) for kind in (GRPO, DAPO, GSPO, CISPO, PPO, ReinforcePP, PPBaseline, Reinforce)]
+WHOLE = [RLOO(beta=0.1, kl=LOSS), penalised(weighted="attached"), TOPR(beta=0.1, kl=LOSS), RPG(level="sequence")]
+NONE = [GRPO(), GRPO(beta=0.1, kl=KL(where="reward", estimator="k1"))]
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [*((one, True) for one in (*BY_TOKEN, TOPR(level="token", beta=0.1, kl=LOSS), RPG())),
+     *((one, False) for one in (*WHOLE, *NONE))],
+    ids=lambda value: getattr(value, "type", str(value)),
+)  # fmt: skip
+def test_a_kl_in_the_loss_of_single_tokens_is_said_and_not_refused(objective: Objective, said: bool) -> None:
+    names = {rule.name: rule.refused for rule in broken(Situation(objective))}
+    assert names == ({"kl-of-tokens-in-the-loss": False} if said else {})
+    assert broken(Situation(objective, longest=1)) == []
+
+
 PUBLISHED = [
     (Reinforce(), 1), (RLOO(), 1), (RLOO(beta=0.05), 4), (GRPO(), 4), (GRPO(beta=0.04), 1), (DrGRPO(length=9), 4),
     (DAPO(), 16), (GSPO(), 4), (CISPO(), 16), (ReinforcePP(beta=0.01), 4), (PPBaseline(beta=0.01), 1),
@@ -157,6 +175,6 @@ def test_a_recipe_that_breaks_a_rule_is_refused_unless_it_allows_the_bias() -> N
 def test_every_rule_has_a_name_of_its_own_and_is_broken_by_something() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     tried = [Situation(penalised(**way), updates) for way in PENALTIES for updates in (1, 2)]
-    tried += [Situation(GSPO(beta=0.1, kl=KL(where="reward", estimator="k1")), 2), Situation(GRPO(), 2, True, 9)]
+    tried += [Situation(GSPO(beta=0.1, kl=KL(where="reward", estimator="k1")), 2), Situation(RPG(), 2, True, 9)]
     assert {rule.name for situation in tried for rule in broken(situation)} == {rule.name for rule in RULES}
     assert broken(Situation(Objective(), 1)) == [] and Situation(Objective()).kind == ""

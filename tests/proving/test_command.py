@@ -47,6 +47,9 @@ def test_the_command_proves_all_and_fails_where_a_row_does_not_hold(
 ) -> None:
     monkeypatch.setattr("klimb.proving.catalog.EVERY", (RLOO(),))
     assert run("--all", capsys)[1].endswith("6 of 6 rows hold\n")
+    out = run("--all --off-policy", capsys)[1]
+    assert out.endswith("3 of 3 rows hold\n")
+    assert out.count(" far ") == 3
     monkeypatch.setattr(table, "makeup", lambda _: Makeup("group", "row", "sequence"))
     code, out, _ = run("--all", capsys)
     assert code == 1
@@ -74,7 +77,7 @@ def test_a_loss_of_no_target_has_every_target_under_its_row_the_nearest_first(
         "1.005 reward - 0.1052 Jeffreys KL to ref",
     ]
     assert lines[1].index("bias") == lines[0].index("bias")
-    assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 7, True, *[False] * 13, False]
+    assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 8, True, *[False] * 14, False]
 
 
 def test_every_row_of_all_is_named_by_settings_that_prove_it_alone() -> None:
@@ -96,6 +99,10 @@ def test_every_row_of_all_is_named_by_settings_that_prove_it_alone() -> None:
         ("rloo --all", "a name and --all"),
         ("rlo", "try: rloo"),
         ("zzzzzz", "try: one of cispo"),
+        ("dpo", "an objective of given answers"),
+        ("hypo", "try: docs/preferences.md"),
+        ("sft", "test_preference_formulas.py"),
+        ("custom", "try: klimb prove FILE.py:Class"),
         ("grpo betta=1", "objective.beta"),
         ("none.py:f", "no file 'none.py'"),
         ("none.py:f a=1", "settings for a user's file"),

@@ -87,6 +87,24 @@ class Attached(RLOO):
         return Terms(terms(batch, now.logp * given(batch, "advantage"), {}).loss, {"policy/ratio": now.logp.sum() * 0})
 
 
+class Apart(GRPO):
+    """A KL with weights of its own has metrics of its own: one that nobody knows."""
+
+    beta: float = 0.1
+
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        found = super().loss(now, batch)
+        return Terms(found.loss, found.metrics, {f"nonsense {name}": value for name, value in found.kl.items()})
+
+
+class ApartAttached(GRPO):
+    beta: float = 0.1
+
+    def loss(self, now: Outputs, batch: Batch) -> Terms:
+        found = super().loss(now, batch)
+        return Terms(found.loss, found.metrics, {name: value + found.loss * 0 for name, value in found.kl.items()})
+
+
 @pytest.mark.parametrize(
     ("objective", "law"),
     [
@@ -103,10 +121,16 @@ class Attached(RLOO):
         (Lossy(), "JSON"),
         (Unknown(), "glossary"),
         (Attached(), "glossary"),
+        (Apart(), "glossary"),
+        (ApartAttached(), "glossary"),
     ],
 )
 def test_a_broken_law_is_named(objective: RLOO, law: str) -> None:
     assert [sentence for sentence in laws.check(objective) if law in sentence]
+
+
+def test_a_kl_with_weights_of_its_own_breaks_no_law() -> None:
+    assert laws.check(GRPO(beta=0.1)) == []
 
 
 def test_numbers_are_close_only_where_the_same_ones_are_there() -> None:

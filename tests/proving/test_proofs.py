@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -26,6 +27,7 @@ from klimb.proving.claims import BIASES
 from klimb.proving.expected import exactly
 from klimb.proving.makeup import MAKEUPS, Makeup, Pull, makeup
 from klimb.proving.predicted import predicted
+from klimb.proving.table import places
 from tests.objectives.kit import QUICK, named
 
 
@@ -49,6 +51,12 @@ def test_every_objective_there_is_has_a_statement_and_is_in_the_catalog() -> Non
     assert set(MAKEUPS) == members == {type(objective) for objective in EVERY}
     with pytest.raises(KlimbError, match="no makeup"):
         makeup(Objective())
+
+
+def test_the_page_says_how_many_rows_there_are(root: Path) -> None:
+    count = sum(len(places(makeup(objective), moved)) for objective in EVERY for moved in (False, True))
+    assert [row.policy for row in prove(RLOO(), True)] == [policy for policy, _ in places(makeup(RLOO()), True)]
+    assert f" {count} rows," in (root / "docs/proving.md").read_text("utf-8")
 
 
 def test_every_quick_case_is_in_the_catalog_and_each_kind_is_among_them() -> None:

@@ -151,7 +151,7 @@ def prove(
     words: Words = None,
     every: Annotated[bool, typer.Option("--all", help="Every objective, on- and off-policy.")] = False,
     off_policy: Annotated[
-        bool, typer.Option("--off-policy", help="With a policy that has moved since it sampled.")
+        bool, typer.Option("--off-policy", help="With a policy that has moved; with --all, those rows alone.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of rows.")] = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from klimb.cli.text import printable
 from klimb.errors import KlimbError
@@ -21,7 +21,7 @@ def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bo
         cure = "klimb prove grpo, klimb prove my.py:my_loss, or klimb prove --all"
         raise KlimbError("prove an objective", "none, and no --all" if name is None else "a name and --all", cure)
     rows = []
-    for row in _all() if name is None else _one(name, words, off_policy):
+    for row in _all(off_policy) if name is None else _one(name, words, off_policy):
         rows.append(row)
         if not as_json:
             print(printable("\n".join(_lines(row))), flush=True)
@@ -33,11 +33,13 @@ def prove(name: str | None, words: Sequence[str], *, every: bool, off_policy: bo
     return held == len(rows)
 
 
-def _all() -> Iterable[Row]:
+def _all(off_policy: bool) -> Iterable[Row]:
+    """Every row, or those off-policy alone."""
     from klimb.proving.catalog import EVERY
+    from klimb.proving.table import prove as rows_of
     from klimb.proving.table import prove_all
 
-    return prove_all(EVERY)
+    return (row for one in EVERY for row in rows_of(one, off_policy=True)) if off_policy else prove_all(EVERY)
 
 
 def _one(name: str, words: Sequence[str], off_policy: bool) -> Iterator[Row]:
@@ -60,6 +62,9 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
     from klimb.objectives import AnyObjective
     from klimb.proving.catalog import EVERY
 
+    elsewhere = _elsewhere()
+    if name in elsewhere:
+        raise KlimbError(f"prove {name}", *elsewhere[name])
     known = sorted({str(getattr(objective, "type", "")) for objective in EVERY})
     if name not in known:
         from klimb.nearest import nearest
@@ -80,11 +85,22 @@ def _named(name: str, words: Sequence[str]) -> list[Objective]:
     return [resolve(Choice, data).objective]
 
 
+def _elsewhere() -> dict[str, tuple[str, str]]:
+    """Objectives that have no row here: what is found, and where their proof is."""
+    from klimb.objectives import AnyPreference
+
+    found = "an objective of given answers: it climbs no reward, whose exact gradient a row could be compared with"
+    cure = "docs/preferences.md; tests/objectives/test_preferences.py and test_preference_formulas.py are its proof"
+    names = [str(kind.model_fields["type"].default) for kind in get_args(get_args(AnyPreference)[0])]
+    mine = ("the objective of a file of yours, of which nothing is stated", "klimb prove FILE.py:Class")
+    return {**dict.fromkeys(names, (found, cure)), "custom": mine}
+
+
 def _lines(row: Row) -> Iterator[str]:
     """The row, and what a gradient with a named bias is exactly; where no target fits, every one, nearest first."""
     sign = " ok " if row.holds else "FAIL"
-    exact = [one.target for one in row.candidates if one.fits and one.target != row.target][:1]
-    said = f"{row.target}: {row.stated}" + "".join(f"; it is {target}" for target in exact)
+    exact = "" if row.found in (row.target, "no target") else f"; it is {row.found}"
+    said = f"{row.target}: {row.stated}{exact}"
     yield f"[{sign}] {label(row.objective, row.chosen):<52} {row.world:<10}{row.policy:<5} {_numbers(row)}  {said}"
     if row.target == "no target":
         yield from (f"{_numbers(one):>121}  {one.target}" for one in row.candidates)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from klimb import functional as F
 from klimb.config import Settings
+from klimb.errors import KlimbError
 from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class Objective(Settings):
     def carried(self) -> Carried:
         """What is carried from step to step; its numbers are given back in `batch.carried`."""
         return Carried()
+
+    def idle(self, longest: int) -> list[KlimbError]:
+        """Settings that do nothing where no answer has more than `longest` tokens, each with its cure."""
+        return []
 
     def advantage(self, batch: Batch) -> Batch:
         """The batch with `advantage[t]` filled, from `reward[r]` of scored rows only."""

@@ -42,6 +42,9 @@ class Custom(Objective):
         """What does not fit together in the user's own settings."""
         return list(collect(self._inner, "settings"))
 
+    def idle(self, longest: int) -> list[KlimbError]:
+        return self._inner.idle(longest)
+
     @property
     def needs(self) -> frozenset[str]:
         return self._inner.needs
@@ -65,6 +68,10 @@ class Custom(Objective):
     @property
     def critic(self) -> bool:
         return self._inner.critic
+
+    @property
+    def reads_value(self) -> bool:
+        return self._inner.reads_value
 
     @property
     def moves_trunk(self) -> bool:

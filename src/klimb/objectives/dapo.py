@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from klimb import functional as F
+from klimb.errors import KlimbError
 from klimb.objectives.base import given, live_rows, movement, spread
 from klimb.objectives.penalty import Penalised
 
@@ -44,6 +45,15 @@ class DAPO(Penalised):
     @property
     def minimum_group(self) -> int:
         return 2
+
+    def idle(self, longest: int) -> list[KlimbError]:
+        """A punishment that begins where no answer ends."""
+        begins = self.length - self.buffer
+        if not self.buffer or begins < longest:
+            return []
+        asked = f"punish answers of more than {begins} tokens (objective.length={self.length}, buffer={self.buffer})"
+        cure = f"objective.length={longest} with a buffer of a fifth of it, or objective.buffer=0 for no punishment"
+        return [KlimbError(asked, f"sampling.max_tokens={longest}: no answer is that long", cure)]
 
     def advantage(self, batch: Batch) -> Batch:
         reward = self.rewarded(batch)

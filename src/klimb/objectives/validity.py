@@ -50,6 +50,12 @@ class Situation:
         """The objective's name."""
         return str(getattr(self.objective, "type", ""))
 
+    @property
+    def by_token(self) -> bool:
+        """Whether answers of several tokens are taken token by token: no `level=sequence`, nor RLOO's whole answers."""
+        whole = self.kind in ("rloo", "custom") or getattr(self.objective, "level", "token") == "sequence"
+        return self.longest > 1 and not whole
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -115,16 +121,19 @@ RULES = (
         refused=False,
     ),
     Rule(
+        "kl-of-tokens-in-the-loss",
+        "put a KL in the loss of an objective that takes answers token by token",
+        "it is the sum of the next tokens' KLs at the prefixes that were drawn, taken as given: on-policy too",
+        "level=sequence where there is one, rloo, or kl.where=reward kl.estimator=k1, which are of whole answers",
+        lambda s: s.by_token and s.objective.kl_place in ("loss", "clip"),
+        refused=False,
+    ),
+    Rule(
         "token-ratios",
         "take several updates from each batch under ratios of single tokens",
         "how the prefix's probability has changed is left out: exact for answers of one token only",
         "ratios of sequences (level=sequence where there is one, or rloo), or one update a batch",
-        lambda s: (
-            s.updates > 1
-            and s.longest > 1
-            and s.kind not in ("rloo", "gspo", "gspo_token", "custom")
-            and getattr(s.objective, "level", "token") == "token"
-        ),
+        lambda s: s.updates > 1 and s.by_token and s.kind not in ("gspo", "gspo_token"),
         refused=False,
     ),
     Rule(

@@ -185,6 +185,11 @@ BIASES = (
         "The KL in the reward is measured at the policy that sampled, and does not know what has moved since.",
         lambda m, w, _: _in_reward(m, w, "k1", "k2", "k3") and w.off_policy,
     ),
+    Bias(
+        "truncated sampling",
+        "Answers are drawn from the likeliest words alone, and pi / old does not weigh them back.",
+        lambda m, w, _: w.sampler is not None,
+    ),
 )
 SCALES = frozenset({"group mean: (G-1)/G", "batch mean: (N-1)/N", "constant: 1/L", K1_LOSS})
 """Biases that change the size of the gradient or of a part of it, and no direction: the scaled target is exact."""

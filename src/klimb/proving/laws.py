@@ -144,14 +144,19 @@ def _first_is_now(objective: Objective) -> bool:
     return True
 
 
+def _selected(objective: Objective, whole: Batch) -> Batch:
+    """Every third token kept by a selector, the KL's weights those of all."""
+    kept = whole.replace(learn=whole.learn & (torch.arange(len(whole.row)) % 3 == 0), able=whole.learn)
+    return kept.replace(weight=objective.weighting(kept).to(torch.float64), kl_weight=whole.weight)
+
+
 def _kl_of_all(objective: Objective) -> bool:
     """With some tokens left out by a selector, and the KL's own weights those of the whole."""
     if objective.kl_place != "loss":
         return True
     calm = without_divergence(objective)
     for whole, logp in _drawn(objective):
-        kept = whole.replace(learn=whole.learn & (torch.arange(len(logp)) % 3 == 0), able=whole.learn)
-        kept = kept.replace(weight=objective.weighting(kept).to(torch.float64), kl_weight=whole.weight)
+        kept = _selected(objective, whole)
         pulls = []
         for batch in (kept, whole):
             (loss, slope), (rest, others) = update(objective, batch, logp), update(calm, batch, logp)
@@ -172,9 +177,14 @@ def _round_trip(objective: Objective) -> bool:
 
 
 def _metrics(objective: Objective) -> bool:
+    """Those of the loss, and those of a KL that has weights of its own."""
     whole, logp = next(_drawn(objective))
-    metrics = objective.loss(outputs(logp, whole.value), whole).metrics
-    return unknown(metrics) == [] and not any(value.requires_grad for value in metrics.values())
+    for batch in (whole, _selected(objective, whole)):
+        terms = objective.loss(outputs(logp, batch.value), batch)
+        metrics = {**terms.metrics, **terms.kl}
+        if unknown(metrics) or any(value.requires_grad for value in metrics.values()):
+            return False
+    return True
 
 
 LAWS: Mapping[str, Callable[[Objective], bool]] = {

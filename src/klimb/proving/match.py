@@ -53,13 +53,18 @@ def distance(found: Parameters, exact: Parameters) -> tuple[float, float, float]
 
 
 def candidates(world: World) -> Iterator[Target]:
-    """The reward, and the reward with each divergence; those per token only where answers have several."""
+    """The reward, and the reward with each divergence; those per token only where answers have several.
+
+    A frozen KL is there off-policy alone: on-policy its gradient is the reverse one's.
+    """
     yield Target()
     scopes = (False, True) if world.longest > 1 else (False,)
     sides: tuple[Divergence, ...] = ("forward", "reverse", "Jeffreys")
     references: tuple[Literal["ref", "old"], ...] = ("ref", "old")
     for per_token, side, reference in product(scopes, sides, references):
         yield Target(side, reference, 1.0, per_token)
+    if world.off_policy:
+        yield Target("frozen")
 
 
 def compare(objective: Objective, world: World) -> Match:

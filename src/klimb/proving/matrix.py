@@ -16,6 +16,7 @@ from klimb.proving.claims import BIASES
 from klimb.proving.match import compare
 from klimb.proving.plain import Loss, compare_loss
 from klimb.proving.rules import Evidence, lines
+from klimb.proving.table import Row
 from klimb.proving.worlds import World
 
 HEAD = """# What combines with what
@@ -29,9 +30,11 @@ The Jeffreys KL is the sum of the forward and the reverse one.
 RULES = """## The rules
 
 What a recipe is checked against (`klimb.objectives.validity`): a refused rule stops it unless `objective.allow_bias` is
-true. *found*: the gradient of an objective that breaks the rule, answers of one or two tokens, with what `klimb prove`
-states; *as advised*: that of one that does not. The rules on truncated sampling are not proved here, where no policy is
-truncated; `tests/objectives/test_validity.py` reproduces their bias.
+true. *found*: the gradient of an objective that breaks the rule, with what `klimb prove` states; *otherwise*: that of
+the same objective where the rule does not apply, so on-policy, or without a KL, or not truncated; *as advised*: that of
+one as the rule advises. Answers have one or two tokens; those under a geometric ratio have two each, so that the mean
+over an answer hides nothing, and without a reward where the rule is on a KL. The frozen KL is E_pi[log(old/ref)]. A
+truncated sampler draws from the likeliest words that have 0.7 of the probability (top-p).
 """
 WITHIN = 0.02
 """A drift that leaves every ratio within RPG's interval, and far enough to tell the two KLs apart."""
@@ -148,16 +151,17 @@ def _clips() -> list[str]:
 
 
 def _rules() -> list[str]:
-    def row(rule: Rule, evidence: Evidence | None) -> list[str]:
-        proof = ["", "not proved here", ""] if evidence is None else [_on(evidence), evidence.found, evidence.mended]
-        return [f"`{rule.name}`", "refused" if rule.refused else "said", rule.sentence, *proof]
+    def row(rule: Rule, evidence: Evidence) -> list[str]:
+        proofs = [_proof(one) for one in (evidence.found, evidence.otherwise, evidence.mended)]
+        kind, policy = "refused" if rule.refused else "said", "off" if evidence.off_policy else "on"
+        return [f"`{rule.name}`", kind, rule.sentence, policy, *proofs]
 
     rows = [row(rule, evidence) for rule, evidence in lines()]
-    return [RULES, *_table(("rule", "", "what it is", "policy", "found", "as advised"), rows)]
+    return [RULES, *_table(("rule", "", "what it is", "policy", "found", "otherwise", "as advised"), rows)]
 
 
-def _on(evidence: Evidence) -> str:
-    return "off" if evidence.off_policy else "on"
+def _proof(row: Row) -> str:
+    return f"{row.found} ({row.stated})"
 
 
 def _biases() -> list[str]:

@@ -33,13 +33,13 @@ def asked(loss: Loss) -> list[str]:
 
 
 def loss_gradient(loss: Loss, world: World) -> Parameters:
-    """-E_old[grad loss], each answer asked for alone with its reward as its advantage.
+    """-E[grad loss] over what is drawn, each answer asked for alone with its reward as its advantage.
 
     A loss that gives a value per token is summed over the answer; one number is taken as it is.
     """
     names = asked(loss)
     theta = world.theta.clone().requires_grad_()
-    logp, whole = world.policy.logp(theta), world.policy.whole(world.old_logp).exp()
+    logp = world.policy.logp(theta)
     total = logp.new_zeros(())
     for prompt in range(world.policy.prompts):
         for answer in range(len(world.policy.answers)):
@@ -54,7 +54,7 @@ def loss_gradient(loss: Loss, world: World) -> Parameters:
                 "mask": torch.ones(len(at), dtype=torch.float64),
                 "length": len(at),
             }
-            total = total + whole[prompt, answer] * _called(loss, {name: values[name] for name in names})
+            total = total + world.likely[prompt, answer] * _called(loss, {name: values[name] for name in names})
     (gradient,) = torch.autograd.grad(-total / world.policy.prompts, theta)
     return gradient
 

@@ -54,6 +54,11 @@ class Row:
     holds: bool
     candidates: tuple[Candidate, ...] = ()
 
+    @property
+    def found(self) -> str:
+        """The target whose gradient it is, whatever is stated, or that there is none."""
+        return next((one.target for one in self.candidates if one.fits), "no target")
+
 
 def candidates_of(found: Iterable[Match]) -> tuple[Candidate, ...]:
     """The same, named."""
@@ -81,10 +86,14 @@ def prove(objective: Objective, off_policy: bool = False) -> list[Row]:
     Raises KlimbError where nothing is stated for an objective of this kind.
     """
     stated = makeup(objective)
-    if not off_policy:
-        return [proved(objective, stated, world, "on") for world in worlds(0.0)]
-    near = [] if _unbounded(stated) else [proved(objective, stated, world, "near") for world in worlds(NEAR)]
-    return near + [proved(objective, stated, world, "far") for world in worlds(FAR)]
+    return [proved(objective, stated, world, policy) for policy, world in places(stated, off_policy)]
+
+
+def places(stated: Makeup, off_policy: bool) -> list[tuple[str, World]]:
+    """Where it is proved: how far the policy has moved, and in which world."""
+    near = [] if _unbounded(stated) else [("near", NEAR)]
+    drifts = [*near, ("far", FAR)] if off_policy else [("on", 0.0)]
+    return [(policy, world) for policy, drift in drifts for world in worlds(drift)]
 
 
 def prove_all(objectives: Iterable[Objective]) -> Iterable[Row]:

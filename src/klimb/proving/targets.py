@@ -11,7 +11,7 @@ from torch import Tensor
 from klimb.proving.policy import Parameters, Tokens
 from klimb.proving.worlds import World
 
-Divergence = Literal["", "forward", "reverse", "Jeffreys"]
+Divergence = Literal["", "forward", "reverse", "Jeffreys", "frozen"]
 Reference = Literal["old", "ref"]
 
 
@@ -19,7 +19,8 @@ Reference = Literal["old", "ref"]
 class Target:
     """`reward` times E_pi[R], less `beta` times a divergence, both averaged over the prompts.
 
-    forward = KL(reference||pi), reverse = KL(pi||reference), Jeffreys = their sum, of whole answers.
+    forward = KL(reference||pi), reverse = KL(pi||reference), Jeffreys = their sum, frozen = E_pi[log(old/reference)],
+    of whole answers.
     `per_token`: the sum over an answer's tokens of the next-token divergence, at the prefixes that the sampler visits,
     which are taken as given.
     """
@@ -66,6 +67,8 @@ def _value(target: Target, world: World, theta: Parameters) -> Tensor:
     if target.per_token:
         return value - target.beta * _per_token(target, world, theta, logp)
     wide = world.policy.whole(ref)
+    if target.divergence == "frozen":
+        return value - target.beta * (whole.exp() * (world.policy.whole(world.old_logp) - wide)).sum()
     return value - target.beta * _between(target.divergence, whole, wide).sum()
 
 
@@ -76,10 +79,9 @@ def _between(divergence: Divergence, now: Tensor, ref: Tensor) -> Tensor:
 
 
 def _per_token(target: Target, world: World, theta: Parameters, logp: Tokens) -> Tensor:
-    """sum over prefixes of old's probability of passing there, times the divergence of the next word."""
+    """sum over prefixes of the sampler's probability of passing there, times the divergence of the next word."""
     now = theta.log_softmax(-1)
     ref = (world.old if target.reference == "old" else world.ref).log_softmax(-1)
     gap = _between(target.divergence, now, ref)
-    likely = world.policy.whole(world.old_logp).exp()
-    visits = torch.zeros_like(world.theta[..., 0]).index_add(1, world.policy.at, likely[:, world.policy.row])
+    visits = torch.zeros_like(world.theta[..., 0]).index_add(1, world.policy.at, world.likely[:, world.policy.row])
     return (visits * gap.sum(-1)).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement, product
 
@@ -25,6 +25,7 @@ Drawn = tuple[tuple[int, int], ...]
 class World:
     """Where an objective is proved. `theta` is the current policy, `old` the one that sampled, `ref` the initial one.
 
+    Answers are drawn from `old`, or from `sampler` where it is another: one that never says some words, for instance.
     A batch has `group` answers to each prompt. With `given` advantages a batch is a single answer, and its advantage
     is its reward: the surrogate alone, without the baseline.
     """
@@ -37,6 +38,7 @@ class World:
     reward: Answers
     group: int = 3
     given: bool = False
+    sampler: Parameters | None = None
 
     @property
     def off_policy(self) -> bool:
@@ -54,6 +56,12 @@ class World:
         return self.policy.logp(self.old)
 
     @cached_property
+    def likely(self) -> Answers:
+        """How likely each answer is to be drawn."""
+        sampler = self.old_logp if self.sampler is None else self.policy.logp(self.sampler)
+        return self.policy.whole(sampler).exp()
+
+    @cached_property
     def ref_logp(self) -> Tokens:
         """log ref of each token."""
         return self.policy.logp(self.ref)
@@ -67,7 +75,7 @@ class World:
 
     @cached_property
     def outcomes(self) -> tuple[tuple[float, Drawn], ...]:
-        """Every batch that the old policy can draw, up to the order of a group's answers, with its probability."""
+        """Every batch that can be drawn, up to the order of a group's answers, with its probability."""
         return tuple(self._draws())
 
     @cached_property
@@ -76,7 +84,7 @@ class World:
         return tuple((probability, self.batch(drawn)) for probability, drawn in self.outcomes)
 
     def _draws(self) -> Iterator[tuple[float, Drawn]]:
-        likely = self.policy.whole(self.old_logp).exp().tolist()
+        likely = self.likely.tolist()
         answers = range(len(self.policy.answers))
         if self.given:
             for prompt, answer in product(range(self.policy.prompts), answers):
@@ -130,3 +138,10 @@ def world(name: str, policy: Enumerable, drift: float, *, given: bool = False, g
     reward = torch.randn(policy.prompts, len(policy.answers), generator=draw, dtype=torch.float64)
     old = theta if drift == 0 else theta + policy.draw(2, drift)
     return World(name, policy, theta, old, policy.draw(3), reward, group, given)
+
+
+def truncated(world: World, top_p: float) -> World:
+    """The same world, its answers drawn from the likeliest words that together have `top_p` of the probability."""
+    likely, words = world.old.softmax(-1).sort(-1, descending=True)
+    cut = torch.zeros_like(likely, dtype=torch.bool).scatter(-1, words, likely.cumsum(-1) - likely >= top_p)
+    return replace(world, sampler=world.old.masked_fill(cut, -torch.inf))
