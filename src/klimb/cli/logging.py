@@ -36,11 +36,12 @@ class Wanted:
     temperature: float = 1.0
 
 
-def check(path: Path, *, as_json: bool = False) -> bool:
+def check(path: Path, *, every: bool = False, as_json: bool = False) -> bool:
     """Prints what is wrong with a rollouts file, and says whether nothing is. Raises DataError where it is none."""
+    from klimb.logs.checking import SHOWN
     from klimb.logs.checking import check as checked
 
-    found = checked(path)
+    found = checked(path, None if every else SHOWN)
     if as_json:
         faults = [{"asked": one.asked, "found": one.found, "cure": one.cure} for one in found.faults]
         sizes = {"rows": found.rows, "groups": found.groups, "missing": found.missing, "estimated": found.estimated}
@@ -49,7 +50,7 @@ def check(path: Path, *, as_json: bool = False) -> bool:
     for fault in found.faults:
         print(printable(fault.line()))
     if found.count > len(found.faults):
-        print(f"and {found.count - len(found.faults):,} more")
+        print(f"and {found.count - len(found.faults):,} more (--all shows them)")
     state = f"{found.count:,} faults" if found.count else "sound"
     without = f"; log-probs missing in {found.missing:,}, estimated in {found.estimated:,}"
     print(f"{path}: {found.rows:,} rows in {found.groups:,} groups{without}: {state}")
