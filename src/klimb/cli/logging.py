@@ -79,6 +79,7 @@ def import_(source: Path, out: Path, mapping: str, models: Models, listed: Path 
 
 
 def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
+    from klimb.logs.importing import UNLIKELY
     from klimb.logs.rules import REFUSED, REPAIRED, RULES
 
     missing = found.completions - found.logged - found.estimated
@@ -87,6 +88,9 @@ def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
         f"{found.rows:,} rows read; {found.completions:,} completions in {found.groups:,} groups written to {out}",
         f"log-probs: {found.logged:,} logged, {found.estimated:,} estimated, {missing:,} missing; {others}",
     ]
+    if found.mean_estimate is not None and found.unlikely is not None:
+        share = f"{100 * found.unlikely:.1f} % of tokens below {UNLIKELY:g}, which a model that wrote them hardly says"
+        lines.append(f"the estimates: mean {found.mean_estimate:.3f} nats a token, {share}")
     if found.gap is not None:
         lines.append(f"where log-probs are logged, the estimate is off by {found.gap:.3f} nats a token")
     for action in (REFUSED, REPAIRED):
