@@ -62,7 +62,8 @@ def _policy(p: Mapping[str, Any], temperature: float) -> Iterator[tuple[str, str
     yield "ratios", f"{outside}; 5 % to 95 %: {p['ratios']['q5']:.3g} to {p['ratios']['q95']:.3g}"
     yield "KL", f"{_interval(p['kl'])} nats a completion from behaviour to policy, {p['kl_token']:.4g} a token"
     if p["value"]:
-        yield "value", f"the policy's reward: {_interval(p['weighted'])} weighted, {_interval(p['value'])} ordinary"
+        two = f"{_interval(p['weighted'])} weighted, {_interval(p['robust'])} doubly robust"
+        yield "value", f"the policy's reward: {two}, {_interval(p['value'])} ordinary"
 
 
 def _interval(three: tuple[float, float, float]) -> str:
