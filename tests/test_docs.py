@@ -127,6 +127,7 @@ def test_every_block_of_the_page_on_logs_runs(root: Path, folder: Path, capsys: 
     assert len(said) == 3
     assert "refused 1 by no-completion" in said[0]
     assert "2 estimated" in said[0]
+    assert "\nreward: helpful\n" in said[0]
     assert "0.0 % of tokens below -10" in said[0]
     assert "sound" in said[1]
     assert "effective    2.0 of 2 rows" in said[2]

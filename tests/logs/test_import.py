@@ -68,7 +68,8 @@ def test_a_chat_log_with_thumbs(root: Path, tmp_path: Path, tiny: Callable[[str]
 
 
 def test_a_table_of_completions_from_trl(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
-    _, groups = taken(sample(root, "trl"), "trl", tmp_path / "a", tiny)
+    found, groups = taken(sample(root, "trl"), "trl", tmp_path / "a", tiny)
+    assert found.shares == {"correct": 1.0, "short": 1.0}
     assert [g.prompt.text for g in groups] == ["2+3=", "4+4=", "7+1="]
     first = groups[0].rollouts[0]
     assert {name: score.value for name, score in first.scores.items()} == {"correct": 1.0, "short": 1.0}
@@ -232,8 +233,8 @@ def test_a_share_of_a_score_that_is_not_there_is_refused(
     with pytest.raises(SettingsError, match=r"weights\.corect.*weights\.correct"):
         import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
     (tmp_path / "m.yaml").write_text("base: trl\nweights: {correct: 2.0}\n")
-    _, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    assert groups[0].rollouts[0].reward == 2.0
+    found, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    assert (groups[0].rollouts[0].reward, found.shares) == (2.0, {"correct": 2.0})
 
 
 def test_what_a_kept_column_cannot_hold_is_said(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:

@@ -176,6 +176,15 @@ def test_scores_are_counted_by_source_and_outcome(root: Path) -> None:
     assert facts["estimators"] == {"tiny": 1}
 
 
+def test_scores_of_more_sources_than_are_told_apart_are_counted(tmp_path: Path) -> None:
+    scores = {f"s{number}": Score.of(1.0) for number in range(70)}
+    done = tuple(Rollout(Completion((), (), "x", Finish.STOP), k, -1, scores, 1.0) for k in range(2))
+    rollouts.write(tmp_path / "a.parquet", [Group(Prompt("p", text="q"), done)], 0)
+    facts = inspect(tmp_path / "a.parquet")
+    assert (len(facts["sources"]), facts["further_scores"]) == (64, 12)
+    assert "more scores  12 of further sources: only 64 are told apart" in lines(facts)
+
+
 def test_the_page_says_what_the_lines_say_and_escapes_what_the_log_says(root: Path, tmp_path: Path) -> None:
     done = Completion((), (), "x", Finish.STOP)
     odd = Rollout(done, 0, -1, {"<script>": Score.of(1.0)}, 1.0)

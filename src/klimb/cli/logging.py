@@ -88,6 +88,8 @@ def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
         f"{found.rows:,} rows read; {found.completions:,} completions in {found.groups:,} groups written to {out}",
         f"log-probs: {found.logged:,} logged, {found.estimated:,} estimated, {missing:,} missing; {others}",
     ]
+    parts = [name if share == 1 else f"{share:g} {name}" for name, share in found.shares.items()]
+    lines.append(f"reward: {' + '.join(parts) or 'none, as the map names no score'}")
     if found.mean_estimate is not None and found.unlikely is not None:
         share = f"{100 * found.unlikely:.1f} % of tokens below {UNLIKELY:g}, which a model that wrote them hardly says"
         lines.append(f"the estimates: mean {found.mean_estimate:.3f} nats a token, {share}")

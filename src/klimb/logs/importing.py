@@ -15,7 +15,7 @@ from klimb.logs.estimating import log_probs
 from klimb.logs.maps import LogMap, load_map
 from klimb.logs.reading import Rows, read_rows
 from klimb.logs.rules import REFUSED, RULES, Note, Unusable
-from klimb.logs.taking import spread, take, with_rest
+from klimb.logs.taking import shares_of, spread, take, with_rest
 from klimb.logs.tokens import Done, estimated, finished, without_logps
 from klimb.logs.unseen import refuse_unscored, refuse_unseen
 from klimb.types import Group, Rollout
@@ -33,9 +33,10 @@ UNLIKELY = -10.0
 class Imported:
     """What became of a log.
 
-    `gap`: how far estimates are from logged log-probs, in nats a token, where both are and nothing was cut off.
-    `mean_estimate`: the mean log-prob that the estimates give a token, in nats, and `unlikely` the share of tokens that
-    they give less than `UNLIKELY`: a model that wrote the log says hardly one such token. None = no estimate.
+    `shares`: the shares of the scores in the reward, by name. `gap`: how far estimates are from logged log-probs, in
+    nats a token, where both are and nothing was cut off. `mean_estimate`: the mean log-prob that the estimates give a
+    token, in nats, and `unlikely` the share of tokens that they give less than `UNLIKELY`: a model that wrote the log
+    says hardly one such token. None = no estimate.
     """
 
     rows: int = 0
@@ -48,6 +49,7 @@ class Imported:
     gap: float | None = None
     mean_estimate: float | None = None
     unlikely: float | None = None
+    shares: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
     def by_rule(self, action: str) -> Counter[str]:
@@ -84,6 +86,7 @@ def import_log(
     model = open_model(name) if name else None
     found = Imported(rows=len(rows.rows) + len(rows.notes), notes=[] if notes is None else notes)
     found.notes += rows.notes
+    found.shares = shares_of(mapping)
     done = _take_all(rows, mapping, model, found)
     if not done:
         reasons = ", ".join(f"{rule} ({count})" for rule, count in found.by_rule(REFUSED).most_common(5))

@@ -27,6 +27,8 @@ def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, source in facts["sources"].items():
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(source["outcomes"].items()))
         yield f"score {name}"[:40], outcomes + (f": {_spread(source['values'])}" if source["values"] else "")
+    if facts["further_scores"]:
+        yield "more scores", f"{f['further_scores']} of further sources: only {len(facts['sources'])} are told apart"
     cut = f"{f['truncated']} rows cut off; {f['untokenised']} without tokens"
     yield "length", f"{_spread(facts['length'])} tokens; {cut}"
     mean = "" if facts["mean_logp"] is None else f"; mean {facts['mean_logp']:.3f} nats a token"
