@@ -119,11 +119,16 @@ def test_every_block_of_the_page_on_logs_runs(root: Path, folder: Path, capsys: 
         head, _, rest = text.partition("\n")
         if language == "sh":
             said += [command(line, capsys) for line in text.splitlines()]
+        elif language == "python":
+            exec(compile(text, "logs.md", "exec"), {"__name__": "logs"})
+            assert capsys.readouterr().out == "0.790 (0.565 to 1.015)\n0.740 (0.269 to 1.212)\n"
         else:
             (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
     assert len(said) == 3
     assert "refused 1 by no-completion" in said[0]
     assert "2 estimated" in said[0]
+    assert "\nreward: helpful\n" in said[0]
+    assert "0.0 % of tokens below -10" in said[0]
     assert "sound" in said[1]
     assert "effective    2.0 of 2 rows" in said[2]
     assert "for importance-weighted objectives" in (folder / "log.html").read_text("utf-8")

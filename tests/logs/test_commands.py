@@ -31,6 +31,13 @@ def test_a_broken_file_is_exit_code_3_with_each_fault_on_a_line(
     assert out[-1].endswith("1 faults")
     assert run("logs", "check", "--json", str(tmp_path / "a.parquet")) == 3
     assert json.loads(capsys.readouterr().out)["faults"] == 1
+    for row in rows:
+        row["step"] = -1
+    pq.write_table(type(table).from_pylist(rows * 10, table.schema), tmp_path / "many.parquet")
+    for words, count in (((), 20), (("--all",), 49)):
+        assert run("logs", "check", "--json", *words, str(tmp_path / "many.parquet")) == 3
+        said = json.loads(capsys.readouterr().out)
+        assert (said["faults"], len(said["shown"])) == (49, count)
     assert run("logs", "check", str(root / "tests/golden/rollouts-1.parquet")) == 0
 
 

@@ -68,9 +68,12 @@ def test_a_long_file_is_read_in_parts_that_make_the_whole(root: Path) -> None:
 BROKEN = [
     ("tokens", 1, [-1], "token ids from 0"),
     ("tokens", 0, [5], "1 numbers, one a token"),
-    ("logps", 0, [-0.5, 0.2], "numbers of at most 0"),
-    ("logps", 0, [-0.5, float("nan")], "numbers of at most 0"),
-    ("entropies", 0, [0.5, float("nan")], "numbers"),
+    ("logps", 0, [-0.5, 0.2], "finite numbers of at most 0"),
+    ("logps", 0, [-0.5, float("nan")], "finite numbers of at most 0"),
+    ("logps", 0, [-0.5, float("-inf")], "finite numbers of at most 0"),
+    ("entropies", 0, [0.5, float("inf")], "finite numbers"),
+    ("age", 2, -7, "a number from 0"),
+    ("k", 1, 0, "each once, so more than 0"),
     ("temperature", 0, -1.0, "a number from 0"),
     ("temperature", 0, None, "a value, as its siblings have"),
     ("top_p", 1, 1.5, "a number from 1e-12 to 1"),
@@ -105,3 +108,23 @@ def test_a_fault_is_named_by_row_field_and_cure(
     named = [line for line in lines if re.search(rf"row {row}, field ", line) and says in line]
     assert named, lines
     assert all("; found: " in line and "; try: " in line for line in lines)
+
+
+def test_a_null_hides_no_fault_of_another_row_and_all_are_named_where_all_are_wanted(
+    root: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(root / "tests/golden/rollouts-2.1.parquet")
+    rows = table.to_pylist()
+    rows[0] |= {"seed": None, "k": None}
+    rows[2]["tokens"] = [-1]
+    loose = pa.schema([field.with_nullable(True) for field in table.schema], table.schema.metadata)
+    pq.write_table(pa.Table.from_pylist(rows * 10, loose), tmp_path / "a.parquet")
+    found = check(tmp_path / "a.parquet", None)
+    places = [re.search(r"row (\d+), field '(\w+)'", one.line()) for one in found.faults]
+    named = [(int(place[1]), place[2]) for place in places if place]
+    assert len(named) == found.count == 39
+    assert [one for one in named if one[0] < 3] == [(0, "k"), (0, "seed"), (2, "tokens")]
+    assert [row for row, name in named if name == "group"] == list(range(4, 30, 3))
+    few = check(tmp_path / "a.parquet")
+    assert (few.count, len(few.faults), few.rows) == (39, 20, 30)
+    assert [one.line() for one in few.faults] == [one.line() for one in found.faults[:20]]

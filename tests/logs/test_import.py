@@ -69,7 +69,8 @@ def test_a_chat_log_with_thumbs(root: Path, tmp_path: Path, tiny: Callable[[str]
 
 
 def test_a_table_of_completions_from_trl(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
-    _, groups = taken(sample(root, "trl"), "trl", tmp_path / "a", tiny)
+    found, groups = taken(sample(root, "trl"), "trl", tmp_path / "a", tiny)
+    assert found.shares == {"correct": 1.0, "short": 1.0}
     assert [g.prompt.text for g in groups] == ["2+3=", "4+4=", "7+1="]
     first = groups[0].rollouts[0]
     assert {name: score.value for name, score in first.scores.items()} == {"correct": 1.0, "short": 1.0}
@@ -133,10 +134,28 @@ def test_missing_log_probs_are_estimated_by_a_named_model_and_marked(
     assert (found.estimated, found.logged, found.gap) == (6, 0, None)
     assert {one.estimated for one in done} == {"tiny"}
     assert all(len(one.logps) == len(one.tokens) == 2 and max(one.logps) < 0 for one in done)
+    assert found.mean_estimate == pytest.approx(sum(sum(one.logps) for one in done) / 12)
+    assert found.unlikely == 0.0
     found, groups = taken(sample(root, "openai"), "openai", tmp_path / "b", tiny, estimate="tiny")
     assert (found.estimated, found.logged) == (0, 6)
     assert found.gap is not None
     assert 4 < found.gap < 7
+    assert found.mean_estimate is None
+
+
+def test_estimates_are_measured_where_nothing_was_cut_off_and_their_unlikely_tokens_are_counted(
+    root: Path, tmp_path: Path, tiny: Callable[[str], Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.yaml").write_text("base: slime\ntemperature: 1.0\ntop_p: 0.9\ntop_k: 0\n")
+    rows = rows_of(root, "slime")
+    rows[0]["rollout_log_probs"] = None
+    (tmp_path / "log").write_text("\n".join(json.dumps(row) for row in rows))
+    found, groups = taken(tmp_path / "log", str(tmp_path / "m.yaml"), tmp_path / "out", tiny, estimate="tiny")
+    assert (found.logged, found.estimated, found.gap, found.unlikely) == (5, 1, None, 0.0)
+    logps = next(r.completion.logps for g in groups for r in g.rollouts if r.completion.estimated)
+    monkeypatch.setattr("klimb.logs.importing.UNLIKELY", sum(logps) / 2)
+    found, _ = taken(tmp_path / "log", str(tmp_path / "m.yaml"), tmp_path / "out", tiny, estimate="tiny")
+    assert found.unlikely == 0.5
 
 
 def spoiled(root: Path, tmp_path: Path, base: str, change: Any) -> Path:
@@ -233,8 +252,8 @@ def test_a_share_of_a_score_that_is_not_there_is_refused(
     with pytest.raises(SettingsError, match=r"weights\.corect.*weights\.correct"):
         import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
     (tmp_path / "m.yaml").write_text("base: trl\nweights: {correct: 2.0}\n")
-    _, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    assert groups[0].rollouts[0].reward == 2.0
+    found, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
+    assert (groups[0].rollouts[0].reward, found.shares) == (2.0, {"correct": 2.0})
 
 
 def test_what_a_kept_column_cannot_hold_is_said(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:

@@ -74,6 +74,10 @@ def test_logs_of_another_policy_are_measured_against_it(tmp_path: Path, tiny: Po
     assert p["effective"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum(), rel=1e-3)
     assert p["mass"] == pytest.approx(weights.mean(), rel=1e-3)
     assert p["kl"][0] == pytest.approx(2.0 * lengths.mean(), rel=1e-4)
+    reward = np.tile([0.0, 1.0], 120)
+    shares = (1 - reward) + weights * (2 * reward - 1)  # guess + w (reward - guess): the guess is the other's reward
+    assert p["robust"][0] == pytest.approx(shares.mean(), rel=1e-4)
+    assert p["value"][0] == pytest.approx((weights * reward).mean(), rel=1e-4)
     assert (p["outside"], p["below"]) == (1.0, 1.0)
     assert [one["enough"] for one in facts["verdict"]] == [False, True, True]
     assert "the ratios have mean" in facts["verdict"][0]["why"]
@@ -99,6 +103,18 @@ def test_the_policy_is_asked_at_the_temperature_at_which_it_is_to_learn(tmp_path
     rollouts.write(tmp_path / "a.parquet", [Group(rows[0][0], (likeliest,))], 0)
     shares = {t: inspect(tmp_path / "a.parquet", tiny, Asked(temperature=t))["coverage"]["whole"] for t in (1.0, 1e-4)}
     assert shares[1e-4] == 1.0 > shares[1.0]
+
+
+def test_a_guess_of_a_rows_value_has_no_part_of_its_own_reward(tmp_path: Path) -> None:
+    def group(text: str, *rewards: float | None) -> Group:
+        done = Completion((5,), (-0.5,), "x", Finish.STOP)
+        rows = tuple(Rollout(done, k, -1, {}, r) for k, r in enumerate(rewards))
+        return Group(Prompt(text, text=text, tokens=(1, 2)), rows)
+
+    rollouts.write(tmp_path / "a.parquet", [group("1", 0.0, 0.5, 1.0, None), group("2", 4.0)], 0)
+    drawn = draw(count(tmp_path), 10, 0)
+    assert (drawn.rows.tolist(), drawn.prompts[3] == drawn.prompts[0]) == ([0, 1, 2, 4], False)
+    assert drawn.guesses.tolist() == [0.75, 0.5, 0.25, 0.5]
 
 
 def test_the_rows_that_the_policy_is_asked_about_are_a_random_sample_of_those_that_are_fit(
@@ -158,6 +174,15 @@ def test_scores_are_counted_by_source_and_outcome(root: Path) -> None:
     assert facts["sources"]["exact"]["values"]["mean"] == pytest.approx(1 / 3)
     assert (facts["logged"], facts["estimated"], facts["cut_support"]) == (1, 1, 2)
     assert facts["estimators"] == {"tiny": 1}
+
+
+def test_scores_of_more_sources_than_are_told_apart_are_counted(tmp_path: Path) -> None:
+    scores = {f"s{number}": Score.of(1.0) for number in range(70)}
+    done = tuple(Rollout(Completion((), (), "x", Finish.STOP), k, -1, scores, 1.0) for k in range(2))
+    rollouts.write(tmp_path / "a.parquet", [Group(Prompt("p", text="q"), done)], 0)
+    facts = inspect(tmp_path / "a.parquet")
+    assert (len(facts["sources"]), facts["further_scores"]) == (64, 12)
+    assert "more scores  12 of further sources: only 64 are told apart" in lines(facts)
 
 
 def test_the_page_says_what_the_lines_say_and_escapes_what_the_log_says(root: Path, tmp_path: Path) -> None:

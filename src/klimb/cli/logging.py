@@ -36,11 +36,12 @@ class Wanted:
     temperature: float = 1.0
 
 
-def check(path: Path, *, as_json: bool = False) -> bool:
+def check(path: Path, *, every: bool = False, as_json: bool = False) -> bool:
     """Prints what is wrong with a rollouts file, and says whether nothing is. Raises DataError where it is none."""
+    from klimb.logs.checking import SHOWN
     from klimb.logs.checking import check as checked
 
-    found = checked(path)
+    found = checked(path, None if every else SHOWN)
     if as_json:
         faults = [{"asked": one.asked, "found": one.found, "cure": one.cure} for one in found.faults]
         sizes = {"rows": found.rows, "groups": found.groups, "missing": found.missing, "estimated": found.estimated}
@@ -49,7 +50,7 @@ def check(path: Path, *, as_json: bool = False) -> bool:
     for fault in found.faults:
         print(printable(fault.line()))
     if found.count > len(found.faults):
-        print(f"and {found.count - len(found.faults):,} more")
+        print(f"and {found.count - len(found.faults):,} more (--all shows them)")
     state = f"{found.count:,} faults" if found.count else "sound"
     without = f"; log-probs missing in {found.missing:,}, estimated in {found.estimated:,}"
     print(f"{path}: {found.rows:,} rows in {found.groups:,} groups{without}: {state}")
@@ -78,6 +79,7 @@ def import_(source: Path, out: Path, mapping: str, models: Models, listed: Path 
 
 
 def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
+    from klimb.logs.importing import UNLIKELY
     from klimb.logs.rules import REFUSED, REPAIRED, RULES
 
     missing = found.completions - found.logged - found.estimated
@@ -86,6 +88,11 @@ def _lines(found: Imported, out: Path, beside: Path) -> Sequence[str]:
         f"{found.rows:,} rows read; {found.completions:,} completions in {found.groups:,} groups written to {out}",
         f"log-probs: {found.logged:,} logged, {found.estimated:,} estimated, {missing:,} missing; {others}",
     ]
+    parts = [name if share == 1 else f"{share:g} {name}" for name, share in found.shares.items()]
+    lines.append(f"reward: {' + '.join(parts) or 'none, as the map names no score'}")
+    if found.mean_estimate is not None and found.unlikely is not None:
+        share = f"{100 * found.unlikely:.1f} % of tokens below {UNLIKELY:g}, which a model that wrote them hardly says"
+        lines.append(f"the estimates: mean {found.mean_estimate:.3f} nats a token, {share}")
     if found.gap is not None:
         lines.append(f"where log-probs are logged, the estimate is off by {found.gap:.3f} nats a token")
     for action in (REFUSED, REPAIRED):

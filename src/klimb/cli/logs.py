@@ -16,12 +16,13 @@ data = typer.Typer(help="Look at data before training on it.", rich_markup_mode=
 @logs.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A rollouts file.")],
+    every: Annotated[bool, typer.Option("--all", help="Every fault, and not the first 20 alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Check a rollouts file: every fault by row and field, with its cure."""
+    """Check a rollouts file: its faults by row and field, each with its cure."""
     from klimb.cli import logging
 
-    if not logging.check(file, as_json=as_json):
+    if not logging.check(file, every=every, as_json=as_json):
         raise typer.Exit(3)
 
 

@@ -43,9 +43,10 @@ class Compared:
 
     `effective` counts rows by the ratio of the whole completion; `mass` is the mean of these ratios, 1 where the logs
     cover what the policy says, and near 0 where its answers are others. `kl` estimates KL(behaviour || policy) of a
-    completion, with its 95 % interval. `outside`: the share of tokens whose ratio lies outside [0.8, 1.2].
-    `value` and `weighted` are the policy's reward by ordinary and weighted importance sampling, with intervals. All
-    intervals take the rows of a prompt for one draw, as their rewards and ratios are alike.
+    completion, with its 95 % interval. `outside`: the share of tokens whose ratio lies outside [0.8, 1.2]. `value` and
+    `weighted` are the policy's reward by ordinary and weighted importance sampling, `robust` by the doubly robust
+    estimate with the mean reward of the prompt's other answers as its guess, with intervals. All intervals take the
+    rows of a prompt for one draw, as their rewards and ratios are alike.
     """
 
     rows: int
@@ -61,6 +62,7 @@ class Compared:
     ratios: dict[str, float]
     value: tuple[float, float, float] | None
     weighted: tuple[float, float, float] | None
+    robust: tuple[float, float, float] | None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -104,8 +106,8 @@ def compare(policy: Policy, logs: Path, drawn: Drawn, temperature: float = 1.0) 
     mu = torch.tensor([x for one in fit for x in one[1].logps], dtype=torch.float64)
     pi = torch.tensor([x for values in now for x in values], dtype=torch.float64)
     lengths = torch.tensor([len(values) for values in now])
-    prompts = torch.from_numpy(drawn.prompts[kept])
-    return _compared(pi - mu, lengths, [one[3] for one in fit], prompts, len(rows) - len(fit))
+    about = torch.from_numpy(drawn.prompts[kept]), torch.from_numpy(drawn.guesses[kept])
+    return _compared(pi - mu, lengths, [one[3] for one in fit], about, len(rows) - len(fit))
 
 
 def _fits(row: Row, vocabulary: int, context: int) -> bool:
@@ -114,8 +116,9 @@ def _fits(row: Row, vocabulary: int, context: int) -> bool:
 
 
 def _compared(
-    gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], prompts: Tensor, skipped: int
+    gaps: Tensor, lengths: Tensor, rewards: Sequence[float | None], about: tuple[Tensor, Tensor], skipped: int
 ) -> Compared:
+    """`about`: the prompt of each row, and a guess of its value."""
     import torch
 
     from klimb import functional as F
@@ -123,14 +126,8 @@ def _compared(
     row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     whole = F.segments.sum_by(gaps, row, len(lengths))
     ratio = F.importance.ratio(gaps)
-    scored = torch.tensor([reward is not None for reward in rewards])
-    reward = torch.tensor([reward or 0.0 for reward in rewards], dtype=torch.float64)
     marks = torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64)
     names = ("q0", "q5", "q50", "q95", "q100")
-    value = weighted = None
-    if bool(scored.any()):
-        value = _three(F.offpolicy.clustered(F.offpolicy.ordinary(whole[scored], reward[scored]), prompts[scored]))
-        weighted = _three(F.offpolicy.clustered(F.offpolicy.weighted(whole[scored], reward[scored]), prompts[scored]))
     return Compared(
         rows=len(lengths),
         skipped=skipped,
@@ -140,12 +137,36 @@ def _compared(
         bands=tuple(_bands(whole, lengths)),
         outside=float(((ratio < LOW) | (ratio > HIGH)).double().mean()),
         below=float((ratio < LOW).double().mean()),
-        kl=_three(F.offpolicy.clustered(F.divergence.k1(-whole), prompts)),
+        kl=_three(F.offpolicy.clustered(F.divergence.k1(-whole), about[0])),
         kl_token=float(-gaps.mean()),
         ratios=dict(zip(names, torch.quantile(ratio[: 1 << 23], marks).tolist(), strict=True)),
-        value=value,
-        weighted=weighted,
+        **_values(gaps, row, whole, rewards, about),
     )
+
+
+def _values(
+    gaps: Tensor, row: Tensor, whole: Tensor, rewards: Sequence[float | None], about: tuple[Tensor, Tensor]
+) -> dict[str, tuple[float, float, float] | None]:
+    """The policy's reward by each estimate, from the rows that have one; a row's reward is that of its last token."""
+    import torch
+
+    from klimb import functional as F
+
+    scored = torch.tensor([reward is not None for reward in rewards])
+    if not bool(scored.any()):
+        return {"value": None, "weighted": None, "robust": None}
+    kept, reward = whole[scored], torch.tensor([r for r in rewards if r is not None], dtype=torch.float64)
+    prompts, guess = about[0][scored], about[1][scored]
+    tokens = scored[row]
+    of = (scored.cumsum(0) - 1)[row[tokens]]
+    last = torch.cat([of[1:] != of[:-1], torch.ones(1, dtype=torch.bool)])
+    paid = torch.where(last, reward[of], torch.zeros_like(reward[of]))
+    shares = {
+        "value": F.offpolicy.ordinary(kept, reward),
+        "weighted": F.offpolicy.weighted(kept, reward),
+        "robust": F.offpolicy.doubly_robust(gaps[tokens], paid, guess[of], guess[of], of, len(reward)),
+    }
+    return {name: _three(F.offpolicy.clustered(share, prompts)) for name, share in shares.items()}
 
 
 def _three(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float, float]:

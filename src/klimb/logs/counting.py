@@ -23,7 +23,7 @@ from klimb.rollouts import files_of, tables
 Numbers = NDArray[np.float64]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SOURCES = 64
-"""The most score sources that are told apart: each keeps its values."""
+"""The most score sources that are told apart: each keeps its values. The scores of further ones are counted."""
 
 
 @dataclass(slots=True)
@@ -48,6 +48,7 @@ class Counted:
     untokenised: int = 0
     truncated: int = 0
     cut_support: int = 0
+    further_scores: int = 0
     logp_sum: float = 0.0
     logp_tokens: int = 0
     prompts: array[int] = field(default_factory=lambda: array("q"))
@@ -143,6 +144,8 @@ def _scores(found: Counted, column: pa.ChunkedArray) -> None:
                     source.outcomes[outcome] += times
                     if value is not None:
                         source.values.extend([float(value)] * times)
+                else:
+                    found.further_scores += times
 
 
 def spread(values: Sequence[float] | Numbers) -> dict[str, float] | None:

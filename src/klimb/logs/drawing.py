@@ -14,10 +14,15 @@ from klimb.seeds import seed_of, uniforms
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Rows by their number in the logs, ascending; `prompts` numbers the prompt of each, by what it asks."""
+    """Rows by their number in the logs, ascending; `prompts` numbers the prompt of each, by what it asks.
+
+    `guesses` is a value of each row that its own reward has no part in: the mean reward of the other answers to its
+    prompt; that of all other rows where there is none.
+    """
 
     rows: NDArray[np.int64]
     prompts: NDArray[np.int64]
+    guesses: NDArray[np.float64]
 
 
 def draw(counted: Counted, most: int, seed: int) -> Drawn:
@@ -31,5 +36,14 @@ def draw(counted: Counted, most: int, seed: int) -> Drawn:
     places = np.flatnonzero(fits if fits.any() else found & all_three == all_three)
     dice = uniforms(seed_of("inspect", seed), len(places))
     rows = np.sort(places[np.argsort(dice, kind="stable")[:most]])
-    _, prompts = np.unique(np.frombuffer(counted.prompts, np.int64)[rows], return_inverse=True)
-    return Drawn(rows, prompts)
+    _, which = np.unique(np.frombuffer(counted.prompts, np.int64), return_inverse=True)
+    return Drawn(rows, which[rows], _guesses(np.frombuffer(counted.rewards, np.float64), which)[rows])
+
+
+def _guesses(rewards: NDArray[np.float64], which: NDArray[np.int64]) -> NDArray[np.float64]:
+    known = ~np.isnan(rewards)
+    own = np.where(known, rewards, 0.0)
+    others = np.bincount(which, known)[which] - known
+    near = np.bincount(which, own)[which] - own
+    far = (own.sum() - own) / np.maximum(known.sum() - known, 1)
+    return np.where(others > 0, near / np.maximum(others, 1), far)

@@ -15,7 +15,7 @@ from klimb.logs.estimating import log_probs
 from klimb.logs.maps import LogMap, load_map
 from klimb.logs.reading import Rows, read_rows
 from klimb.logs.rules import REFUSED, RULES, Note, Unusable
-from klimb.logs.taking import spread, take, with_rest
+from klimb.logs.taking import shares_of, spread, take, with_rest
 from klimb.logs.tokens import Done, estimated, finished, without_logps
 from klimb.logs.unseen import refuse_unscored, refuse_unseen
 from klimb.seeds import logged_seed
@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
 COMPARED = 64
 """On how many rows with logged log-probs the estimates are measured."""
+UNLIKELY = -10.0
+"""The log-prob, in nats, below which a token is one that the model would not have said."""
 
 
 @dataclass(slots=True)
 class Imported:
-    """What became of a log. `gap`: how far estimates are from logged log-probs, in nats a token, where both are."""
+    """What became of a log.
+
+    `shares`: the shares of the scores in the reward, by name. `gap`: how far estimates are from logged log-probs, in
+    nats a token, where both are and nothing was cut off. `mean_estimate`: the mean log-prob that the estimates give a
+    token, in nats, and `unlikely` the share of tokens that they give less than `UNLIKELY`: a model that wrote the log
+    says hardly one such token. None = no estimate.
+    """
 
     rows: int = 0
     completions: int = 0
@@ -40,6 +48,9 @@ class Imported:
     estimated: int = 0
     scored: int = 0
     gap: float | None = None
+    mean_estimate: float | None = None
+    unlikely: float | None = None
+    shares: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
     def by_rule(self, action: str) -> Counter[str]:
@@ -76,6 +87,7 @@ def import_log(
     model = open_model(name) if name else None
     found = Imported(rows=len(rows.rows) + len(rows.notes), notes=[] if notes is None else notes)
     found.notes += rows.notes
+    found.shares = shares_of(mapping)
     done = _take_all(rows, mapping, model, found)
     if not done:
         reasons = ", ".join(f"{rule} ({count})" for rule, count in found.by_rule(REFUSED).most_common(5))
@@ -112,15 +124,19 @@ def _take_all(rows: Rows, mapping: LogMap, model: Policy | None, found: Imported
 
 def _estimate(done: list[Done], judge: Policy, name: str, found: Imported) -> list[Done]:
     """Fills in log-probs that are missing, and measures the estimate on rows that have logged ones."""
-    both = [one for one in done if one.completion.logps][:COMPARED]
+    both = [one for one in done if one.completion.logps and one.taken.transform.comparable][:COMPARED]
     if both:
         guesses = log_probs(judge, [(one.prompt, one.completion, one.taken.transform) for one in both])
         pairs = zip(both, guesses, strict=True)
         found.gap = fmean(abs(a - b) for one, guess in pairs for a, b in zip(one.completion.logps, guess, strict=True))
     lacking = [index for index, one in enumerate(done) if without_logps(one)]
     rows = [(done[index].prompt, done[index].completion, done[index].taken.transform) for index in lacking]
-    for index, logps in zip(lacking, log_probs(judge, rows) if rows else [], strict=True):
+    guesses = log_probs(judge, rows) if rows else []
+    for index, logps in zip(lacking, guesses, strict=True):
         done[index] = estimated(done[index], logps, name)
+    if every := [logp for logps in guesses for logp in logps]:
+        found.mean_estimate = fmean(every)
+        found.unlikely = fmean(logp < UNLIKELY for logp in every)
     return done
 
 

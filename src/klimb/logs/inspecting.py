@@ -82,6 +82,7 @@ def _facts(counted: Counted, success: float) -> dict[str, Any]:
             name: {"outcomes": dict(source.outcomes), "values": spread(source.values)}
             for name, source in sorted(counted.sources.items())
         },
+        "further_scores": counted.further_scores,
         "prompts": _prompts(counted, rewards, success),
         "fit": {name: _fit(counted, rewards, success, name == "weighted") for name in ("weighted", "plain")},
     }

@@ -27,6 +27,8 @@ def rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, source in facts["sources"].items():
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(source["outcomes"].items()))
         yield f"score {name}"[:40], outcomes + (f": {_spread(source['values'])}" if source["values"] else "")
+    if facts["further_scores"]:
+        yield "more scores", f"{f['further_scores']} of further sources: only {len(facts['sources'])} are told apart"
     cut = f"{f['truncated']} rows cut off; {f['untokenised']} without tokens"
     yield "length", f"{_spread(facts['length'])} tokens; {cut}"
     mean = "" if facts["mean_logp"] is None else f"; mean {facts['mean_logp']:.3f} nats a token"
@@ -62,7 +64,8 @@ def _policy(p: Mapping[str, Any], temperature: float) -> Iterator[tuple[str, str
     yield "ratios", f"{outside}; 5 % to 95 %: {p['ratios']['q5']:.3g} to {p['ratios']['q95']:.3g}"
     yield "KL", f"{_interval(p['kl'])} nats a completion from behaviour to policy, {p['kl_token']:.4g} a token"
     if p["value"]:
-        yield "value", f"the policy's reward: {_interval(p['weighted'])} weighted, {_interval(p['value'])} ordinary"
+        two = f"{_interval(p['weighted'])} weighted, {_interval(p['robust'])} doubly robust"
+        yield "value", f"the policy's reward: {two}, {_interval(p['value'])} ordinary"
 
 
 def _interval(three: tuple[float, float, float]) -> str:

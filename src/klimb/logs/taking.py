@@ -209,8 +209,13 @@ def _scores(row: Mapping[str, Any], mapping: LogMap, say: values.Say) -> dict[st
     return found
 
 
+def shares_of(mapping: LogMap) -> dict[str, float]:
+    """The share of each score in the reward."""
+    return mapping.weights or dict.fromkeys(mapping.scores, 1.0)
+
+
 def _reward(scores: Mapping[str, Score], mapping: LogMap, say: values.Say) -> float | None:
-    reward = combine(scores, mapping.weights or dict.fromkeys(scores, 1.0)) if scores else None
+    reward = combine(scores, shares_of(mapping)) if scores else None
     if reward is None or math.isfinite(reward):
         return reward
     say("bad-score", " + ".join(scores), f"scores whose sum is {reward}")

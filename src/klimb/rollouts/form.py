@@ -7,6 +7,8 @@ what its sampler did; 2.1 brought `age`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from klimb.errors import DataError
@@ -68,14 +70,26 @@ def current(table: pa.Table, path: object, first: int = 0) -> pa.Table:
 
     `first` is the number of the table's first row in its file.
     """
+    made = with_nulls(table, path)
+    for row, name in nulls(made, first):
+        raise null(path, row, name)
+    return made
+
+
+def with_nulls(table: pa.Table, path: object) -> pa.Table:
+    """The table with the columns of this version, in order; a null may stand anywhere. Raises DataError."""
     major = major_of(table.schema, path)
     columns = [_column(table, name, kind, ADDED.get(name, 1) > major, path) for name, kind, _ in COLUMNS]
-    for (name, _, null), column in zip(COLUMNS, columns, strict=True):
-        if not null and column.null_count:
-            row = first + column.is_null().to_pylist().index(True)
-            raise fault(path, row, name, "a value", "null")
     schema = pa.schema([pa.field(name, kind, True) for name, kind, _ in COLUMNS], metadata=table.schema.metadata)
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def nulls(table: pa.Table, first: int = 0) -> Iterator[tuple[int, str]]:
+    """The row and field of each null that may not be one, field by field."""
+    for name, _, allowed in COLUMNS:
+        column = table.column(name)
+        if not allowed and column.null_count:
+            yield from ((first + row, name) for row, missing in enumerate(column.is_null().to_pylist()) if missing)
 
 
 def _column(table: pa.Table, name: str, kind: pa.DataType, may_lack: bool, path: object) -> pa.ChunkedArray:
@@ -94,3 +108,8 @@ CURE = "the file that klimb wrote"
 def fault(path: object, row: int, name: str, asked: str, found: str, cure: str = CURE) -> DataError:
     """What is wrong with a field of a row; rows count from 0."""
     return DataError(f"{path}, row {row}, field {name!r}: {asked}", found, cure)
+
+
+def null(path: object, row: int, name: str) -> DataError:
+    """A null where the format allows none."""
+    return fault(path, row, name, "a value", "null")

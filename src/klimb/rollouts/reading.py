@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from klimb.errors import DataError
 from klimb.records import used
-from klimb.rollouts.form import CURE, ROW_GROUP, current, fault, major_of
+from klimb.rollouts.form import CURE, ROW_GROUP, current, fault, major_of, with_nulls
 from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rollout, Score, Transform
 
 SHARED = (
@@ -67,16 +67,20 @@ def _table(content: bytes, path: Path) -> pa.Table:
 
 def tables(path: Path, rows: int = ROW_GROUP) -> Iterator[tuple[int, pa.Table]]:
     """The checked table in parts of at most `rows` rows, each with the number of its first. Raises DataError."""
+    for first, part in parts(path, rows):
+        yield first, current(part, path, first)
+
+
+def parts(path: Path, rows: int = ROW_GROUP) -> Iterator[tuple[int, pa.Table]]:
+    """As `tables`, with nulls where the format allows none: for who looks for faults. Raises DataError."""
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             major_of(file.schema_arrow, path)
             first = 0
             for batch in file.iter_batches(rows):
-                part = current(
-                    pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata), path, first
-                )
-                yield first, part
-                first += part.num_rows
+                table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
+                yield first, with_nulls(table, path)
+                first += table.num_rows
     except (OSError, pa.ArrowException) as error:
         raise _no_parquet(path, error) from error
 
