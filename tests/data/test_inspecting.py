@@ -75,7 +75,7 @@ def test_the_command_says_it_and_names_what_cannot_be_used(tmp_path: Path, capsy
 
 
 def test_the_command_counts_leaks_and_ties_reads_other_fields_and_recipes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def write(name: str, prompts: str) -> str:
         rows = [{"q": one, "good": "a", "bad": "b", "s": {"g": n, "b": n % 2}} for n, one in enumerate(prompts)]
@@ -104,6 +104,8 @@ def test_the_command_counts_leaks_and_ties_reads_other_fields_and_recipes(
     assert again["leaked"] == 2 and (again["tokenized"]["prompts_cut"], again["tokenized"]["answers_cut"]) == (5, 10)
     with pytest.raises(DataError, match=r"data\.rows=hh"):
         preferring.inspect(recipe, preferring.Wanted("hh"))
+    with pytest.raises(DataError, match="prompts only"):
+        preferring.inspect(root / "recipes/tiny.yaml", preferring.Wanted())
 
 
 class Stub:

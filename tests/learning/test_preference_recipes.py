@@ -65,9 +65,12 @@ def test_a_fork_remembers_nothing_of_what_it_came_from_and_a_continued_run_does(
     def remembered(name: str, step: int) -> set[str]:
         return set(load_file(tmp_path / f"{name}/checkpoints/step-{step:06d}/remembered.safetensors"))
 
-    run(tmp_path / "first", training={"steps": 4, "micro_tokens": 64})
-    klimb.train(Recipe.model_validate(SMALL), run=tmp_path / "fork", fork=f"{tmp_path}/first@4")
-    run(tmp_path / "first")
+    settings = SMALL | {"evaluation": {"every": 8, "problems": 1, "start": False}}
+    klimb.train(
+        Recipe.model_validate(settings | {"training": {"steps": 4, "micro_tokens": 64}}), run=tmp_path / "first"
+    )
+    for name, fork in (("fork", f"{tmp_path}/first@4"), ("first", None)):
+        klimb.train(Recipe.model_validate(settings), run=tmp_path / name, fork=fork)
     before, fork, whole = remembered("first", 4), remembered("fork", 8), remembered("first", 8)
     assert before < whole and fork < whole == before | fork and not before <= fork
 
@@ -152,11 +155,17 @@ def test_hypo_learns_what_dpo_learns_and_stays_near_its_start(root: Path, tmp_pa
 
 @pytest.mark.slow
 def test_the_tiny_reward_model_tells_held_out_pairs_apart(root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    started = time.process_time()
     result = klimb.train(klimb.load_recipe(root / "recipes/tiny-reward-model.yaml"), run=tmp_path)
+    assert time.process_time() - started < 40
     assert result.before["eval/reward_accuracy"] == 0.5 and result.after["eval/reward_low"] > 0.85
 
 
 @pytest.mark.slow
 def test_online_dpo_learns_from_pairs_of_its_own_samples(root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    started = time.process_time()
     result = klimb.train(klimb.load_recipe(root / "recipes/tiny-online-dpo.yaml"), run=tmp_path)
+    assert time.process_time() - started < 40
     assert result.before["eval/accuracy"] < 0.1 and result.after["eval/accuracy"] > 0.9

@@ -78,5 +78,5 @@ def _opened(data: Data, faults: Faults) -> tuple[Problems, int | None]:
         return reading.problems(train, held), len(shared) if len(reading.tables(faults)) > 1 else None
     problems = data.open()
     if not problems.given:
-        raise DataError("preference rows", "data that has prompts only", "data.type=preferences")
+        raise DataError("preference rows", "data that have prompts only", "data.type=preferences, or hub-preferences")
     return problems, None
