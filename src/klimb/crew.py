@@ -178,6 +178,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     """What measures the policy after a step: answers that can be checked, or held-out preferences."""
     if session.recipe.source.scores:
         return Examiner(session, version, rundir)
+    from klimb.evaluation.divergence import Divergence
     from klimb.evaluation.preferences import PreferenceExam
     from klimb.evaluation.reward_model import RewardExam
     from klimb.training.remembered import Remembered
@@ -185,17 +186,10 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     if session.recipe.objective.critic:
         given, tokens = session.problems.given, session.recipe.training.micro_tokens
         return RewardExam(session.held_out, given, session.policy, tokens)
-    return PreferenceExam(
-        session.held_out,
-        session.problems.given,
-        session.recipe.evaluation,
-        session.recipe.sampling,
-        session.recipe.seed,
-        session.policy,
-        learner.reference.policy if isinstance(learner.reference, Remembered) else _reference(session),
-        session.own,
-        session.recipe.training.micro_tokens,
-    )
+    recipe, known = session.recipe, learner.reference
+    start = known.policy if isinstance(known, Remembered) else _reference(session)
+    far = Divergence(session.policy, start, session.own, recipe.sampling, recipe.seed, recipe.training.micro_tokens)
+    return PreferenceExam(session.held_out, session.problems.given, recipe.evaluation, far)
 
 
 class Version:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
+from klimb.evaluation.divergence import Model
 from klimb.evaluation.intervals import wilson
-from klimb.evaluation.preferences import Model, paired
+from klimb.evaluation.preferences import paired
 from klimb.types import Group, Label, Prompt, Reply
 
 if TYPE_CHECKING:

@@ -1,0 +1,67 @@
+"""How far the policy went: exact, of its own answers, whatever way held-out answers are drawn otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from klimb.batch import Batch
+from klimb.evaluation.base import Evaluate
+from klimb.evaluation.divergence import Divergence
+from klimb.evaluation.preferences import PreferenceExam
+from klimb.generation.base import Request, Sampling
+from klimb.types import Completion, Finish, Prompt, Transform
+
+HERE, THERE = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+KL = float((HERE.softmax(0) * (HERE.log_softmax(0) - THERE.log_softmax(0))).sum())
+
+
+class Table:
+    """A policy that has the same logits at every token."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def distributions(self, batch: Batch, most: int) -> Iterator[Tensor]:
+        yield from (self.logits / batch.temperature).expand(len(batch.tokens), 3).split(most)
+
+
+class Lengths:
+    """Answers the n-th prompt with n + 1 tokens, and remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sampling] = []
+
+    def sample(self, requests: Sequence[Request], sampling: Sampling) -> list[tuple[Completion, ...]]:
+        self.asked.append(sampling)
+        return [(Completion((2,) * (n + 1), (), "", Finish.EOS),) for n in range(len(requests))]
+
+
+def asked(**settings: Any) -> tuple[dict[str, float], list[Sampling], Transform]:
+    sampler = Lengths()
+    far = Divergence(Table(HERE), Table(THERE), sampler, Sampling(max_tokens=9, stop=("\n",)), 3, 4)  # type: ignore[arg-type]
+    exam = PreferenceExam([Prompt(f"p{n}", tokens=(1,)) for n in range(3)], {}, Evaluate(**settings), far)
+    metrics, groups = exam(5)
+    return metrics, sampler.asked, groups[0].transform
+
+
+def test_the_divergence_is_exact_at_each_token_and_summed_over_the_answer() -> None:
+    metrics, drawn, _ = asked()
+    assert metrics["eval/kl"] == pytest.approx(2 * KL) and metrics["eval/length"] == 2.0
+    assert metrics["eval/kl_low"] == pytest.approx(2 * KL - 1.96 * KL / 3**0.5)
+    assert drawn == [Sampling(max_tokens=9, stop=("\n",))]
+
+
+@pytest.mark.parametrize("settings", [{"greedy": True}, {"temperature": 0.7}])
+def test_where_held_out_answers_are_of_another_distribution_the_divergence_is_of_answers_of_its_own(
+    settings: dict[str, Any],
+) -> None:
+    metrics, drawn, shown = asked(**settings)
+    temperature = settings.get("temperature", 0.0)
+    assert metrics["eval/kl"] == pytest.approx(2 * KL)
+    assert [one.temperature for one in drawn] == [temperature, 1.0] and drawn[1].max_tokens == 9
+    assert shown == Transform(temperature)
