@@ -56,6 +56,7 @@ REFUSED = {
     "one arm": (("rewards=[{type: exact}]", "combining={type: selected}"), "choose among at least two rewards"),
     "a log": (("source={type: replayed, logs: x}",), "whose rewards are given"),
     "a buffer": (("source={type: hybrid}",), "what is replayed was scored by earlier choices"),
+    "a loss that says nothing": (("combining={type: selected_paper}",), "zero, whatever was chosen"),
     "a stranger": (("combining={type: gated, gates: {safe: 0.5}}",), "combining.gates names reward 'safe'"),
 }
 
