@@ -16,6 +16,8 @@ from klimb.cli import main
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+PAGE = re.compile(r"docs/[\w/-]+\.md")
+
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """The fenced blocks of a page: language and text."""
@@ -63,6 +65,14 @@ def test_every_block_of_the_guide_runs_in_order(root: Path, folder: Path, capsys
     assert ran == {"sh": 14, "python": 2, "file": 4}
     assert {"first", "fork", "sums", "pull", "python", "again"} == {run.name for run in (folder / "runs").iterdir()}
     assert all((run / "report.html").stat().st_size > 10_000 for run in (folder / "runs").iterdir())
+
+
+def test_pages_that_are_named_exist_and_the_index_names_each_once(root: Path) -> None:
+    named = {(file, page) for file in root.glob("recipes/*.yaml") for page in PAGE.findall(file.read_text("utf-8"))}
+    assert named and [f"{file.name}: {page}" for file, page in sorted(named) if not (root / page).is_file()] == []
+    lines = (root / "docs/index.md").read_text("utf-8").splitlines()
+    links = [line for line in lines if line.startswith("- [")]
+    assert len(links) == len(set(links)) > 10
 
 
 def test_the_python_of_the_readme_runs(root: Path, folder: Path) -> None:

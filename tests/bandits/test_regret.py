@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from klimb.bandits import UCB1, Bandit, EpsilonGreedy, Exp3, LinUCB, Random, RoundRobin, Thompson
+from klimb.rewards.combining.selected import Selected
 from tests.bandits.worlds import AWAY, Played, World, contextual, foreseeing, played, switching
 
 STEPS, QUARTER = 800, 200
@@ -17,7 +18,7 @@ def quarters(run: Played) -> tuple[float, float]:
     return float(run.regret[:QUARTER].sum()), float(run.regret[-QUARTER:].sum())
 
 
-@pytest.mark.parametrize("bandit", [LinUCB(alpha=1.0), Thompson()], ids=["linucb", "thompson"])
+@pytest.mark.parametrize("bandit", [Selected().bandit, Thompson()], ids=["that of a recipe", "thompson"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_where_the_context_decides_regret_is_sublinear_and_far_below_exp3_and_random(bandit: Bandit, seed: int) -> None:
     world = contextual(seed, STEPS)
@@ -32,6 +33,8 @@ def test_the_papers_alpha_beats_exp3_and_random_too_though_it_may_settle_too_ear
     world = contextual(0, STEPS)
     paper, exp3, uniform = (played(bandit, world, STEPS, 0) for bandit in (LinUCB(), Exp3(), Random()))
     assert paper.regret.sum() < 0.75 * min(exp3.regret.sum(), uniform.regret.sum())
+    first, last = quarters(paper)
+    assert last > 0.7 * first, "linear: it keeps a wrong arm"
     bolder = played(LinUCB(alpha=1.0), world, STEPS, 0)
     assert bolder.regret.sum() < 0.5 * paper.regret.sum()
 

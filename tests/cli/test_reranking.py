@@ -98,7 +98,8 @@ def test_the_loss_that_it_learns_by_is_that_of_the_chosen_answers() -> None:
     assert chosen_nll(rows, [[1.0, 0.0], [None, 0.0], [None]]) == (2.0 + 4.0) / 2
     assert chosen_nll(rows[2:], [[None]]) is None
     learning = {"type": "selected_paper", "bandit": {"type": "ucb1"}, "context": "none"}
-    found = best_of(recipe(combining=learning), 2, learn=True)
+    pairs = {"objective": {"type": "dpo"}, "source": LASER["source"] | {"type": "online_pairs"}}
+    found = best_of(recipe(combining=learning, **pairs), 2, learn=True)
     assert sorted(found.asked.values()) in ([0, 10], [2, 8], [4, 6]), "one source for each batch of four, four and two"
 
 

@@ -108,6 +108,19 @@ def test_there_are_forty_probes_of_escape_and_that_they_can_fail(secret: Path) -
     assert all(b"ESCAPED" in out for out in found.values()), found
 
 
+OPEN = ("network", "unix socket", "secret file", "symbolic link", "passwords", "other processes", "kill parent")
+"""Probes that get what they want wherever nothing holds them. What would harm the machine is tried in the box alone."""
+OPEN_TO_ROOT = ("home", "parent memory", "parent maps")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OPEN, *OPEN_TO_ROOT])
+def test_without_the_box_a_probe_that_harms_nothing_escapes(name: str, secret: Path) -> None:
+    if name in OPEN_TO_ROOT and os.geteuid() != 0:
+        pytest.skip("only root gets it without a box")
+    assert b"ESCAPED" in tried(Box("limits", "", Limits(seconds=20.0)), QUICK[name], secret).out
+
+
 @pytest.mark.parametrize("name", FORGED)
 def test_no_verdict_is_forged(name: str, score: Scorer) -> None:
     tests = asked(tests=["assert f(1) == 97531", "assert f(2) == '97531'", "assert f(3) is None"])

@@ -42,3 +42,9 @@ def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, 
             "source.type=hybrid: what is replayed was scored by earlier choices",
             "source.type=online",
         )
+    elif isinstance(combining, Selected) and combining.reads_loss and source != "online_pairs":
+        yield KlimbError(
+            "learn from the training loss (combining.gain.type=negative_loss)",
+            f"source.type={source}: a policy gradient's loss is no fit; around a mean it is zero, whatever was chosen",
+            "source.type=online_pairs with an objective for pairs, as in the paper, or combining.gain.type=margin",
+        )

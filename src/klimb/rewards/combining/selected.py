@@ -53,6 +53,11 @@ class Selected(Combining):
         """Whether the gain needs a judge."""
         return self.learns and isinstance(self.gain, HeldOut | Margin)
 
+    @property
+    def reads_loss(self) -> bool:
+        """Whether the gain is made of the training loss."""
+        return self.learns and isinstance(self.gain, NegativeLoss)
+
     def conflicts(self, weights: Mapping[str, float]) -> Iterator[KlimbError]:
         yield from super().conflicts(weights)
         arms = self.needs(weights)
@@ -88,7 +93,7 @@ class Selected(Combining):
                 f"its weight is {weights[self.judge]:g}: it is an arm",
                 "weight 0 for the judge",
             )
-        if self.learns and isinstance(self.gain, NegativeLoss) and self.choice == "group":
+        if self.reads_loss and self.choice == "group":
             yield KlimbError(
                 "learn from the training loss (combining.gain.type=negative_loss)",
                 "choice=group, and a step has one loss for all of its prompts",
