@@ -25,7 +25,9 @@ def test_every_block_of_the_page_on_replay_runs(root: Path, folder: Path, capsys
     assert any("replayed, 0 sampled; runs/tiny-log: 640 of 640 groups fit" in text for text in said.values())
     (inspected,) = (text for line, text in said.items() if "inspect" in line)
     assert "answers of the policy to" in inspected and "coverage" in inspected
-    assert {"replay", "sft", "half", "mixed", "two", "watched", "pairs", "labels"} < {run.name for run in (folder / "runs").iterdir()}
+    assert {"replay", "sft", "half", "mixed", "two", "watched", "pairs", "labels"} < {
+        run.name for run in (folder / "runs").iterdir()
+    }
 
 
 def test_the_page_on_replay_names_every_reason(root: Path) -> None:
