@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from klimb import functional as F
+from klimb.evaluation.answers import drawn, noted
 from klimb.evaluation.base import Evaluate
-from klimb.evaluation.divergence import Divergence, Model, drawn
+from klimb.evaluation.divergence import Divergence, Model
 from klimb.evaluation.intervals import wilson
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
 
@@ -30,23 +31,18 @@ class PreferenceExam:
         """The metrics after `step`, and the held-out samples. Raises GenerationError."""
         asked = self.settings.sampling(self.far.sampling)
         groups = drawn(self.prompts, self.far.sampler, asked, self.far.seed, step)
-        return {**self._implicit(), **self.far(groups, step), **_lengths(groups)}, groups
+        gaps, (far, groups) = self.gaps(), self.far(groups, step)
+        found = {**implicit(list(gaps.values())), **far, **_lengths(groups)}
+        return found, noted(groups, "eval/implicit_gap", gaps)
 
-    def _implicit(self) -> dict[str, float]:
-        """The share of held-out pairs whose chosen answer has the larger log(pi/ref); a tie counts as a half.
-
-        Before training every pair is a tie, and the share is a half. Empty where there are no pairs.
-        """
+    def gaps(self) -> dict[str, float]:
+        """log(pi/ref) of the chosen answer less that of the rejected one, by the prompt's id; empty without pairs."""
         from klimb.batch import Batch
 
-        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy))]
-        if not groups:
-            return {}
-        gaps = [value for part in Batch.of(groups).split(self.far.tokens) for value in self._gaps(part)]
-        right = sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps)
-        low, high = wilson(round(right), len(gaps))
-        found = {"eval/implicit_accuracy": right / len(gaps), "eval/implicit_low": low, "eval/implicit_high": high}
-        return found | {"eval/implicit_gap": fmean(gaps), "eval/pairs": float(len(gaps))}
+        pairs = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy))]
+        parts = Batch.of(pairs).split(self.far.tokens) if pairs else ()
+        values = [value for part in parts for value in self._gaps(part)]
+        return {group.prompt.id: value for group, value in zip(pairs, values, strict=True)}
 
     def _gaps(self, part: Batch) -> list[float]:
         import torch
@@ -68,6 +64,19 @@ def paired(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model
     done = [Completion(policy.reply(reply.text), (), reply.text, Finish.EOS) for reply in replies]
     rows = tuple(Rollout(one, k, -1, label=label) for k, (one, label) in enumerate(zip(done, labels, strict=True)))
     return Group(prompt, rows, Transform())
+
+
+def implicit(gaps: Sequence[float]) -> dict[str, float]:
+    """The share of pairs whose chosen answer has the larger log(pi/ref), with its interval; a tie counts as a half.
+
+    Before training every pair is a tie, and the share is a half. Empty where there are no pairs.
+    """
+    if not gaps:
+        return {}
+    right = sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps)
+    low, high = wilson(right, len(gaps))
+    found = {"eval/implicit_accuracy": right / len(gaps), "eval/implicit_low": low, "eval/implicit_high": high}
+    return found | {"eval/implicit_gap": fmean(gaps), "eval/pairs": float(len(gaps))}
 
 
 def _lengths(groups: Sequence[Group]) -> dict[str, float]:
