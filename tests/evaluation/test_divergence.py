@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch
-from klimb.evaluation.answers import drawn, noted
+from klimb.evaluation.answers import Unscored, drawn, noted
 from klimb.evaluation.base import Evaluate
 from klimb.evaluation.divergence import Divergence
 from klimb.evaluation.preferences import PreferenceExam, implicit
@@ -44,9 +44,11 @@ class Lengths:
 
 def asked(**settings: Any) -> tuple[dict[str, float], list[Sampling], Transform]:
     sampler = Lengths()
-    far = Divergence(Table(HERE), Table(THERE), sampler, Sampling(max_tokens=9, stop=("\n",)), 3, 4)  # type: ignore[arg-type]
-    exam = PreferenceExam([Prompt(f"p{n}", tokens=(1,)) for n in range(3)], {}, Evaluate(**settings), far)
-    metrics, groups = exam(5)
+    training = Sampling(max_tokens=9, stop=("\n",))
+    far = Divergence(Table(HERE), Table(THERE), sampler, training, 3, 4)  # type: ignore[arg-type]
+    prompts = [Prompt(f"p{n}", tokens=(1,)) for n in range(3)]
+    ask = Unscored(prompts, Evaluate(**settings), training, sampler, 3)  # type: ignore[arg-type]
+    metrics, groups = PreferenceExam(ask, far, prompts)(5)
     return metrics, sampler.asked, groups[0].transform
 
 

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from statistics import fmean
 
+from klimb.evaluation.base import Evaluate
 from klimb.generation.base import Request, Sampler, Sampling
 from klimb.seeds import seed_of
-from klimb.types import Group, Label, Prompt, Rollout, Score
+from klimb.types import Finish, Group, Label, Prompt, Rollout, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """Asks the held-out prompts where no reward source scores what is answered. `sampling` is that of training."""
+
+    prompts: Sequence[Prompt]
+    settings: Evaluate
+    sampling: Sampling
+    sampler: Sampler
+    seed: int
+
+    def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
+        """Length and share cut off of the answers after `step`, and the answers. Raises GenerationError."""
+        groups = drawn(self.prompts, self.sampler, self.settings.sampling(self.sampling), self.seed, step)
+        done = [group.rollouts[0].completion for group in groups]
+        cut = fmean(one.finish is Finish.LENGTH for one in done)
+        return {"eval/length": fmean(len(one.tokens) for one in done), "eval/truncated": cut}, groups
 
 
 def drawn(prompts: Sequence[Prompt], sampler: Sampler, asked: Sampling, seed: int, step: int) -> list[Group]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from klimb import functional as F
-from klimb.evaluation.answers import drawn, noted
-from klimb.evaluation.base import Evaluate
+from klimb.evaluation.answers import noted
 from klimb.evaluation.divergence import Divergence, Model
 from klimb.evaluation.intervals import wilson
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
@@ -18,22 +17,26 @@ if TYPE_CHECKING:
     from klimb.batch import Batch
 
 
+Ask = Callable[[int], tuple[dict[str, float], Sequence[Group]]]
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceExam:
-    """The held-out prompts with their given answers, and how far the policy is from the initial one."""
+    """What a run with an initial policy is measured by: `ask` draws the held-out answers (and may have them scored).
 
-    prompts: Sequence[Prompt]
-    given: Mapping[str, tuple[Reply, ...]]
-    settings: Evaluate
+    `given` are the answers of the data to the held-out prompts, by the prompt's id; none where the data give none.
+    """
+
+    ask: Ask
     far: Divergence
+    prompts: Sequence[Prompt] = ()
+    given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
-        """The metrics after `step`, and the held-out samples. Raises GenerationError."""
-        asked = self.settings.sampling(self.far.sampling)
-        groups = drawn(self.prompts, self.far.sampler, asked, self.far.seed, step)
+        """The metrics after `step`, and the held-out answers. Raises GenerationError, RewardError."""
+        told, groups = self.ask(step)
         gaps, (far, groups) = self.gaps(), self.far(groups, step)
-        found = {**implicit(list(gaps.values())), **far, **_lengths(groups)}
-        return found, noted(groups, "eval/implicit_gap", gaps)
+        return {**told, **implicit(list(gaps.values())), **far}, noted(groups, "eval/implicit_gap", gaps)
 
     def gaps(self) -> dict[str, float]:
         """log(pi/ref) of the chosen answer less that of the rejected one, by the prompt's id; empty without pairs."""
@@ -77,9 +80,3 @@ def implicit(gaps: Sequence[float]) -> dict[str, float]:
     low, high = wilson(right, len(gaps))
     found = {"eval/implicit_accuracy": right / len(gaps), "eval/implicit_low": low, "eval/implicit_high": high}
     return found | {"eval/implicit_gap": fmean(gaps), "eval/pairs": float(len(gaps))}
-
-
-def _lengths(groups: Sequence[Group]) -> dict[str, float]:
-    done = [rollout.completion for group in groups for rollout in group.rollouts]
-    lengths, ends = [len(one.tokens) for one in done], [one.finish is Finish.LENGTH for one in done]
-    return {"eval/length": fmean(lengths), "eval/truncated": fmean(ends)}
