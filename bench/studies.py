@@ -6,17 +6,22 @@ import argparse
 import os
 import resource
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 from scipy import stats
 
+from klimb.evaluation.intervals import Difference, clustered, paired_bootstrap
+
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
+Asked = Mapping[str, float]
+"""What one run got for each held-out prompt."""
 
 
 class Words(argparse.ArgumentParser):
@@ -66,6 +71,23 @@ def interval(values: Sequence[float], digits: int = 3) -> str:
         return f"{mean:.{digits}f}"
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def over_prompts(runs: Sequence[Asked]) -> tuple[float, float, float]:
+    """The mean over all runs and prompts, and its 95 % interval over resampled prompts, each with all its runs."""
+    return clustered([value for run in runs for value in run.values()], [name for run in runs for name in run])
+
+
+def less(mine: Sequence[Asked], theirs: Sequence[Asked]) -> Difference:
+    """The mean difference from other runs, paired by prompt: each has the mean of its runs, and all must have it."""
+    one, other = by_prompt(mine), by_prompt(theirs)
+    shared = [name for name in one if name in other]
+    return paired_bootstrap([other[name] for name in shared], [one[name] for name in shared])
+
+
+def by_prompt(runs: Sequence[Asked]) -> dict[str, float]:
+    """The mean over the runs for each prompt that all of them have."""
+    return {name: fmean(run[name] for run in runs) for name in runs[0] if all(name in run for run in runs)}
 
 
 def spent() -> str:

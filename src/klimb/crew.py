@@ -175,21 +175,25 @@ def _saving(policy: Policy, examiner: Evaluate) -> SaveModel:
 
 
 def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learner) -> Evaluate:
-    """What measures the policy after a step: answers that can be checked, or held-out preferences."""
-    if session.recipe.source.scores:
-        return Examiner(session, version, rundir)
+    """What measures the policy after a step: answers that can be checked, held-out preferences, how far it went."""
+    from klimb.evaluation.answers import Unscored
     from klimb.evaluation.divergence import Divergence
     from klimb.evaluation.preferences import PreferenceExam
     from klimb.evaluation.reward_model import RewardExam
     from klimb.training.remembered import Remembered
 
-    if session.recipe.objective.critic:
-        given, tokens = session.problems.given, session.recipe.training.micro_tokens
-        return RewardExam(session.held_out, given, session.policy, tokens)
-    recipe, known = session.recipe, learner.reference
+    recipe, asked = session.recipe, session.held_out
+    settings, sampling, seed, tokens = recipe.evaluation, recipe.sampling, recipe.seed, recipe.training.micro_tokens
+    if recipe.source.scores:
+        return Examiner(session, version, rundir)
+    if recipe.objective.critic:
+        return RewardExam(asked, session.problems.given, session.policy, tokens)
+    plain = Unscored(asked, settings, sampling, session.own, seed)
+    ask = Examiner(session, version, rundir) if recipe.rewards else plain
+    known = learner.reference
     start = known.policy if isinstance(known, Remembered) else _reference(session)
-    far = Divergence(session.policy, start, session.own, recipe.sampling, recipe.seed, recipe.training.micro_tokens)
-    return PreferenceExam(session.held_out, session.problems.given, recipe.evaluation, far)
+    far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
+    return PreferenceExam(ask, far, asked, session.problems.given)
 
 
 class Version:

@@ -40,7 +40,7 @@ class Recipe(Settings):
     data: AnyData
     """The prompts, with answers that can be checked."""
     rewards: tuple[AnyReward, ...] = ()
-    """What scores the completions; none where the data say what is preferred."""
+    """What scores the completions; where the data say what is preferred, the held-out ones alone."""
     combining: AnyCombining = Weighted()
     """How the scores of several sources become one reward."""
     objective: Annotated[AnyObjective | AnyPreference, Field(discriminator="type")]
@@ -166,6 +166,7 @@ class Recipe(Settings):
 
     def _given_faults(self) -> Iterator[KlimbError]:
         """What does not go together with answers that the data give."""
+        yield from self.evaluation.unread(scored=bool(self.rewards), sampled=not self.objective.critic)
         if self.sampling.temperature != 1.0 or self.sampling.transform.truncates or self.sampling.forking:
             yield KlimbError(
                 f"learn from given answers by {self.objective.type}",
@@ -196,7 +197,7 @@ class Recipe(Settings):
         samples = self.source.scores and self.source.sampled(1) != 0
         yield from unwatched(self.alerts, weights)
         yield from misfits(self.combining, weights, self.source.type, samples=samples)
-        if self.rewards and all(reward.weight == 0 for reward in self.rewards):
+        if self.source.scores and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(
                 "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
             )

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch
+from klimb.evaluation.answers import Unscored, drawn, noted
 from klimb.evaluation.base import Evaluate
 from klimb.evaluation.divergence import Divergence
-from klimb.evaluation.preferences import PreferenceExam
+from klimb.evaluation.preferences import PreferenceExam, implicit
 from klimb.generation.base import Request, Sampling
 from klimb.types import Completion, Finish, Prompt, Transform
 
@@ -43,9 +44,11 @@ class Lengths:
 
 def asked(**settings: Any) -> tuple[dict[str, float], list[Sampling], Transform]:
     sampler = Lengths()
-    far = Divergence(Table(HERE), Table(THERE), sampler, Sampling(max_tokens=9, stop=("\n",)), 3, 4)  # type: ignore[arg-type]
-    exam = PreferenceExam([Prompt(f"p{n}", tokens=(1,)) for n in range(3)], {}, Evaluate(**settings), far)
-    metrics, groups = exam(5)
+    training = Sampling(max_tokens=9, stop=("\n",))
+    far = Divergence(Table(HERE), Table(THERE), sampler, training, 3, 4)  # type: ignore[arg-type]
+    prompts = [Prompt(f"p{n}", tokens=(1,)) for n in range(3)]
+    ask = Unscored(prompts, Evaluate(**settings), training, sampler, 3)  # type: ignore[arg-type]
+    metrics, groups = PreferenceExam(ask, far, prompts)(5)
     return metrics, sampler.asked, groups[0].transform
 
 
@@ -65,3 +68,15 @@ def test_where_held_out_answers_are_of_another_distribution_the_divergence_is_of
     assert metrics["eval/kl"] == pytest.approx(2 * KL)
     assert [one.temperature for one in drawn] == [temperature, 1.0] and drawn[1].max_tokens == 9
     assert shown == Transform(temperature)
+
+
+def test_what_was_measured_of_each_prompt_is_noted_at_its_answer() -> None:
+    sampler = Lengths()
+    far = Divergence(Table(HERE), Table(THERE), sampler, Sampling(), 0, 64)  # type: ignore[arg-type]
+    groups = drawn([Prompt(f"p{n}", tokens=(1,)) for n in range(2)], sampler, Sampling(), 0, 1)  # type: ignore[arg-type]
+    found, told = far(groups, 1)
+    assert [group.rollouts[0].scores["eval/kl"].value for group in told] == pytest.approx([KL, 2 * KL])
+    assert found["eval/kl"] == pytest.approx(1.5 * KL)
+    again = noted(told, "eval/implicit_gap", {"p1": 0.25})
+    assert [len(group.rollouts[0].scores) for group in again] == [1, 2]
+    assert implicit([2.0, 0.0, -1.0, 0.5])["eval/implicit_accuracy"] == 2.5 / 4 and implicit([]) == {}

@@ -89,6 +89,17 @@ def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[st
     assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
 
 
+def test_rewards_beside_given_answers_score_the_held_out_ones_and_teach_nothing(tmp_path: Path) -> None:
+    digit = {"type": "format", "pattern": "[0-9]*", "weight": 0.0}
+    short, settings = {"training": {"steps": 2, "micro_tokens": 64}}, {"problems": 8, "correct": "format"}
+    scored = run(tmp_path / "scored", **short, rewards=[digit], evaluation=settings)
+    assert weights(scored) == weights(run(tmp_path / "plain", **short, evaluation={"problems": 8}))
+    assert scored.after["eval/n"] == 8 and scored.after["eval/score"] == scored.after["eval/accuracy"]
+    assert {"eval/kl", "eval/implicit_accuracy", "eval/gain"} <= scored.after.keys()
+    (group, *_) = klimb.rollouts.read(RunDir.open(tmp_path / "scored").evaluation(2))
+    assert set(group.rollouts[0].scores) == {"format", "eval/kl", "eval/implicit_gap"}
+
+
 def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(tmp_path: Path) -> None:
     settings = {"objective": {"type": "bradley_terry"}}
     result = run(tmp_path / "whole", **settings)
@@ -126,6 +137,9 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
         ({"data": {"type": "echo-digit"}}, "which has prompts only"),
         ({"selector": {"type": "random"}}, "whole answers"),
         ({"objective": {"type": "grpo"}, "source": {"type": "online"}}, "no rewards"),
+        ({"evaluation": {"correct": "judge", "by": "side"}}, "by evaluation.correct, evaluation.by"),
+        ({"objective": {"type": "bradley_terry"}, "rewards": [{"type": "length"}]}, "which answers nothing"),
+        ({"objective": {"type": "bradley_terry"}, "evaluation": {"greedy": True}}, "by evaluation.greedy"),
     ],
 )
 def test_what_does_not_fit_together_is_said_with_its_cure(changes: dict[str, Any], found: str) -> None:

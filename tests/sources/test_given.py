@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -88,8 +89,20 @@ def test_a_mixture_adds_samples_that_nothing_scored() -> None:
 def test_labelled_rows_stand_once_more_after_another_prompt() -> None:
     found = groups(Labelled(prompts=2))
     labels = [[row.label for row in group.rollouts] for group in found]
-    assert labels == [[Label.CHOSEN, Label.REJECTED]] * 2 + [[Label.MISMATCHED]] * 2
+    assert labels == [[Label.CHOSEN, Label.REJECTED]] * 2 + [[Label.MISMATCHED] * 2] * 2
     assert [group.prompt.id for group in found[2:]] == [found[1].prompt.id, found[0].prompt.id]
+    assert [row.completion.text for row in found[2].rollouts] == ["yes", "never"]
+
+
+def test_an_answer_is_never_mismatched_with_its_own_prompt_in_another_row() -> None:
+    given = supplies(count=4)
+    asked = (Prompt("a", tokens=(1, 5)), Prompt("b", tokens=(1, 5)), Prompt("c", tokens=(1, 6)))
+    answers = {prompt.id: (Reply(prompt.id, True),) for prompt in asked}
+    found = Labelled(prompts=3).open(replace(given, prompts=asked, given=answers)).groups(1)
+    pairs = {(group.prompt.tokens, row.completion.text) for group in found[3:] for row in group.rollouts}
+    assert pairs == {((1, 6), "a"), ((1, 6), "b"), ((1, 5), "c")}
+    alike = Labelled(prompts=2).open(replace(given, prompts=asked[:2], given=answers)).groups(1)
+    assert [row.label for group in alike for row in group.rollouts] == [Label.CHOSEN] * 2
 
 
 def test_only_good_answers_are_imitated() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
 from klimb.config import Settings
+from klimb.errors import KlimbError
 from klimb.generation.base import Sampling
 
 
@@ -34,6 +35,20 @@ class Evaluate(Settings):
 
     by: str = ""
     """A column of the data: accuracy is also told for each of its values, so that no side pays for another unseen."""
+
+    def unread(self, *, scored: bool, sampled: bool) -> Iterator[KlimbError]:
+        """The settings that would change nothing, where held-out answers are not scored, or not even drawn."""
+        names = () if scored and sampled else ("correct", "threshold", "by")
+        names = names if sampled else (*names, "greedy", "temperature")
+        given = [f"evaluation.{name}" for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            why = "no rewards" if sampled else "a reward model in training, which answers nothing"
+            cure = "give rewards (nothing learns from them), or leave" if sampled else "leave"
+            yield KlimbError(f"measure held-out answers by {', '.join(given)}", why, f"{cure} {', '.join(given)} out")
+        if scored and not sampled:
+            yield KlimbError(
+                "score held-out answers", "a reward model in training, which answers nothing", "rewards=[]"
+            )
 
     def due(self, step: int, last: int) -> bool:
         """Whether to evaluate after `step` of `last` (0 = before training)."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from klimb import functional as F
+from klimb.evaluation.answers import drawn, noted
 from klimb.evaluation.intervals import normal
-from klimb.generation.base import Request, Sampler, Sampling
-from klimb.seeds import seed_of
-from klimb.types import Group, Label, Prompt, Rollout, Transform
+from klimb.generation.base import Sampler, Sampling
+from klimb.types import Group, Transform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 
 Model = Any
 """A policy: it gives log-probs when called, `distributions`, and `reply` for the token ids of an answer."""
-
-
-def drawn(prompts: Sequence[Prompt], sampler: Sampler, asked: Sampling, seed: int, step: int) -> list[Group]:
-    """One answer to each prompt, which nothing scores; its draw depends on (seed, step, prompt id) alone."""
-    seeds = [seed_of("eval", seed, step, prompt.id) for prompt in prompts]
-    done = sampler.sample([Request(p.tokens, (one,)) for p, one in zip(prompts, seeds, strict=True)], asked)
-    return [
-        Group(prompt, (Rollout(row[0], 0, one, label=Label.FRESH),), asked.transform)
-        for prompt, row, one in zip(prompts, done, seeds, strict=True)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +35,14 @@ class Divergence:
     seed: int
     tokens: int
 
-    def __call__(self, groups: Sequence[Group], step: int) -> dict[str, float]:
-        """`eval/kl` with its 95 % interval over held-out answers; empty for none. Raises GenerationError."""
+    def __call__(self, groups: Sequence[Group], step: int) -> tuple[dict[str, float], list[Group]]:
+        """`eval/kl` with its 95 % interval over held-out answers, which note theirs. Raises GenerationError."""
         values = self.values(groups, step)
-        return dict(zip(("eval/kl", "eval/kl_low", "eval/kl_high"), normal(values), strict=True)) if values else {}
+        if not values:
+            return {}, []
+        found = dict(zip(("eval/kl", "eval/kl_low", "eval/kl_high"), normal(values), strict=True))
+        own = {group.prompt.id: value for group, value in zip(groups, values, strict=True)}
+        return found, noted(groups, "eval/kl", own)
 
     def values(self, groups: Sequence[Group], step: int) -> list[float]:
         """That of each group's answer; where those were not drawn from pi (greedy, say), of others that are."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from klimb import functional as F
-from klimb.evaluation.base import Evaluate
-from klimb.evaluation.divergence import Divergence, Model, drawn
+from klimb.evaluation.answers import noted
+from klimb.evaluation.divergence import Divergence, Model
 from klimb.evaluation.intervals import wilson
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
 
@@ -17,36 +17,35 @@ if TYPE_CHECKING:
     from klimb.batch import Batch
 
 
+Ask = Callable[[int], tuple[dict[str, float], Sequence[Group]]]
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceExam:
-    """The held-out prompts with their given answers, and how far the policy is from the initial one."""
+    """What a run with an initial policy is measured by: `ask` draws the held-out answers (and may have them scored).
 
-    prompts: Sequence[Prompt]
-    given: Mapping[str, tuple[Reply, ...]]
-    settings: Evaluate
+    `given` are the answers of the data to the held-out prompts, by the prompt's id; none where the data give none.
+    """
+
+    ask: Ask
     far: Divergence
+    prompts: Sequence[Prompt] = ()
+    given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
-        """The metrics after `step`, and the held-out samples. Raises GenerationError."""
-        asked = self.settings.sampling(self.far.sampling)
-        groups = drawn(self.prompts, self.far.sampler, asked, self.far.seed, step)
-        return {**self._implicit(), **self.far(groups, step), **_lengths(groups)}, groups
+        """The metrics after `step`, and the held-out answers. Raises GenerationError, RewardError."""
+        told, groups = self.ask(step)
+        gaps, (far, groups) = self.gaps(), self.far(groups, step)
+        return {**told, **implicit(list(gaps.values())), **far}, noted(groups, "eval/implicit_gap", gaps)
 
-    def _implicit(self) -> dict[str, float]:
-        """The share of held-out pairs whose chosen answer has the larger log(pi/ref); a tie counts as a half.
-
-        Before training every pair is a tie, and the share is a half. Empty where there are no pairs.
-        """
+    def gaps(self) -> dict[str, float]:
+        """log(pi/ref) of the chosen answer less that of the rejected one, by the prompt's id; empty without pairs."""
         from klimb.batch import Batch
 
-        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy))]
-        if not groups:
-            return {}
-        gaps = [value for part in Batch.of(groups).split(self.far.tokens) for value in self._gaps(part)]
-        right = sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps)
-        low, high = wilson(round(right), len(gaps))
-        found = {"eval/implicit_accuracy": right / len(gaps), "eval/implicit_low": low, "eval/implicit_high": high}
-        return found | {"eval/implicit_gap": fmean(gaps), "eval/pairs": float(len(gaps))}
+        pairs = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy))]
+        parts = Batch.of(pairs).split(self.far.tokens) if pairs else ()
+        values = [value for part in parts for value in self._gaps(part)]
+        return {group.prompt.id: value for group, value in zip(pairs, values, strict=True)}
 
     def _gaps(self, part: Batch) -> list[float]:
         import torch
@@ -70,7 +69,14 @@ def paired(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model
     return Group(prompt, rows, Transform())
 
 
-def _lengths(groups: Sequence[Group]) -> dict[str, float]:
-    done = [rollout.completion for group in groups for rollout in group.rollouts]
-    lengths, ends = [len(one.tokens) for one in done], [one.finish is Finish.LENGTH for one in done]
-    return {"eval/length": fmean(lengths), "eval/truncated": fmean(ends)}
+def implicit(gaps: Sequence[float]) -> dict[str, float]:
+    """The share of pairs whose chosen answer has the larger log(pi/ref), with its interval; a tie counts as a half.
+
+    Before training every pair is a tie, and the share is a half. Empty where there are no pairs.
+    """
+    if not gaps:
+        return {}
+    right = sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps)
+    low, high = wilson(right, len(gaps))
+    found = {"eval/implicit_accuracy": right / len(gaps), "eval/implicit_low": low, "eval/implicit_high": high}
+    return found | {"eval/implicit_gap": fmean(gaps), "eval/pairs": float(len(gaps))}

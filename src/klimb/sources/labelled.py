@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +16,8 @@ from klimb.types import Group, Label
 class Labelled(Given):
     """At every step the labelled answers to `prompts` prompts; a pair counts as a desirable and an undesirable one.
 
-    The first answer to each prompt also stands, as mismatched, with the prompt before it: a reference point to measure.
+    All answers to a prompt also stand, as mismatched, after the nearest prompt before it (in a circle) that is another
+    one: a reference point to measure. A step in which all prompts are the same has none, and the point is zero.
     """
 
     type: Literal["labelled"] = "labelled"
@@ -37,14 +39,20 @@ class LabelledExperience:
         """The answers of step `step`, then the mismatched ones."""
         s = self._supplies
         own = [group_of(self._settings, p, s.given[p.id], s) for p in turn(s, step, self._settings.prompts)]
-        return [*own, *(mismatched(group, own[index - 1]) for index, group in enumerate(own))]
+        return [*own, *mismatched(own)]
 
     def metrics(self) -> dict[str, float]:
         """Nothing: how the answers came about is in the data."""
         return {}
 
 
-def mismatched(group: Group, other: Group) -> Group:
-    """The first answer of a group after the prompt of another one."""
-    first = replace(group.rollouts[0], label=Label.MISMATCHED, reward=None, seed=-1)
-    return replace(other, rollouts=(first,))
+def mismatched(own: Sequence[Group]) -> list[Group]:
+    """The answers of each group after the nearest prompt before it (in a circle) that is another; none where none is."""
+    found: list[Group] = []
+    for index, group in enumerate(own):
+        before = (own[index - back] for back in range(1, len(own)))
+        other = next((one for one in before if one.prompt.tokens != group.prompt.tokens), None)
+        if other is not None:
+            rows = (replace(one, label=Label.MISMATCHED, reward=None, seed=-1) for one in group.rollouts)
+            found.append(replace(other, rollouts=tuple(rows)))
+    return found

@@ -19,8 +19,8 @@ from klimb.types import Group, Label
 class LoggedLabels(Unweighted):
     """At every step the scored answers of `prompts` groups of a log: desirable with a reward of at least `success`.
 
-    What drew them does not matter, and one answer a prompt is enough: a log of thumbs will do. The first answer of each
-    group also stands, as mismatched, with the prompt before it: a reference point to measure.
+    What drew them does not matter, and one answer a prompt is enough: a log of thumbs will do. All answers of
+    a group also stand, as mismatched, with another prompt before it: a reference point to measure.
     """
 
     type: Literal["logged_labels"] = "logged_labels"  # type: ignore[assignment]
@@ -56,4 +56,4 @@ class LoggedLabelsExperience(ReplayedExperience):
     def groups(self, step: int) -> list[Group]:
         """The answers of step `step`, then the mismatched ones."""
         own = super().groups(step)
-        return [*own, *(mismatched(group, own[index - 1]) for index, group in enumerate(own))]
+        return [*own, *mismatched(own)]
