@@ -120,7 +120,14 @@ def test_time_grows_no_faster_than_the_text(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kept"),
-    [("<<a<b>>", True), ("<<a>> or <<", True), ("a <<<b", False), (">> <<", False), ("<<\na>>", False), ("<<>>", False)],
+    [
+        ("<<a<b>>", True),
+        ("<<a>> or <<", True),
+        ("a <<<b", False),
+        (">> <<", False),
+        ("<<\na>>", False),
+        ("<<>>", False),
+    ],
 )
 def test_a_title_is_what_ifeval_finds(text: str, kept: bool) -> None:
     assert checked("detectable_format:title", {}, text) == float(kept)
