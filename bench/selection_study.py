@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
+from pairing import difference, mean
 from studies import ROOT, Words, run_all, spent, train
 
-from klimb import rollouts
-from klimb.evaluation.intervals import clustered, paired_bootstrap
 from objectives import Arm, arms_of, lines_of
 
 HEAD = (
@@ -30,27 +29,14 @@ HEAD = (
 RULE = "| --- | --- | --- | --- " + 5 * "| ---: " + "|"
 
 
-def answers(run: Path) -> dict[str, float]:
-    """Prompt -> whether its held-out answer was right, at the last evaluation of a run."""
-    groups = rollouts.read(max((run / "evaluations").glob("step-*.parquet")))
-    return {g.prompt.id: float(g.rollouts[0].reward >= 1) for g in groups if g.rollouts[0].reward is not None}
-
-
-def by_problem(runs: Sequence[Path]) -> dict[str, float]:
-    """Prompt -> the share of the runs that answered it rightly, of prompts that all of them were scored on."""
-    found = [answers(run) for run in runs]
-    return {name: fmean(one[name] for one in found) for name in found[0] if all(name in one for one in found)}
-
-
 def row(arm: str, runs: Sequence[Path], control: Sequence[Path]) -> str:
     """One line of the table; an arm whose runs did not all end says so."""
     found = [lines for run in runs if (lines := lines_of(run)) is not None]
     if len(found) < len(runs):
         return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | | |"
-    each = [(value, name) for run in runs for name, value in answers(run).items()]
-    mean, low, high = clustered([value for value, _ in each], [name for _, name in each])
-    seeds = " ".join(f"{fmean(answers(run).values()):.1%}" for run in runs)
-    cells = [f"{mean:.1%} ({low:.1%} to {high:.1%}) of {len(each)}", seeds, against(runs, control)]
+    share, low, high, count = mean(runs)
+    seeds = " ".join(f"{mean([run])[0]:.1%}" for run in runs)
+    cells = [f"{share:.1%} ({low:.1%} to {high:.1%}) of {count}", seeds, against(runs, control)]
     last = [lines[-1] for lines in found]
     cells.append(f"{fmean(sum('optim/grad_norm' in line for line in lines) for lines in found):.1f}")
     cells += [
@@ -66,10 +52,8 @@ def against(runs: Sequence[Path], control: Sequence[Path]) -> str:
     """The difference of accuracy from the control with its interval (paired by problem); empty for the control."""
     if runs == control or any(lines_of(run) is None for run in control):
         return ""
-    mine, theirs = by_problem(runs), by_problem(control)
-    shared = [name for name in mine if name in theirs]
-    found = paired_bootstrap([theirs[name] for name in shared], [mine[name] for name in shared])
-    return f"{found.mean:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
+    more, low, high = difference(runs, control)
+    return f"{more:+.1%} ({low:+.1%} to {high:+.1%})"
 
 
 def table(arms: Sequence[Arm], out: Path) -> str:

@@ -40,7 +40,7 @@ def test_a_run_does_not_go_on_with_another_model_of_words(root: Path, folder: Pa
     assert [str(file) for file in recipe.files()] == ["refusal.json", "harmless.json", "verdict.json"]
 
 
-@pytest.mark.parametrize("name", ["safety"])
+@pytest.mark.parametrize("name", ["safety", "laser"])
 def test_a_recipe_is_judged_by_a_classifier_that_nothing_learns_from(name: str, root: Path) -> None:
     from klimb.recipe import load_recipe
 
