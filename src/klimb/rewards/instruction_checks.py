@@ -28,7 +28,9 @@ def _words(text: str, num_words: int, relation: str = "at least") -> bool:
 
 
 def _sentences(text: str, num_sentences: int, relation: str = "at least") -> bool:
-    return _compare(len([part for part in re.split(r"(?<![.!?])[.!?]+(?:\s|$)", text) if part.strip()]), relation, num_sentences)
+    return _compare(
+        len([part for part in re.split(r"(?<![.!?])[.!?]+(?:\s|$)", text) if part.strip()]), relation, num_sentences
+    )
 
 
 def _paragraphs(text: str, num_paragraphs: int) -> bool:
