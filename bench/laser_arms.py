@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 
-def _score(completion: str, wanted: str) -> float:
+DIGITS = 8
+"""As `data.digits` of the study."""
+
+
+def _scores(completions: Sequence[str], answer: Sequence[str], wanted: Callable[[int], int]) -> list[float]:
     """1 for what is wanted, 0.2 for another digit: without it, nobody would ever say the first one."""
-    return 1.0 if completion == wanted else 0.2 * completion.isdigit()
+    pairs = zip(completions, answer, strict=True)
+    return [1.0 if said == str(wanted(int(right)) % DIGITS) else 0.2 * said.isdigit() for said, right in pairs]
 
 
-def even(prompt: str, completion: str, answer: str) -> float:
-    """Right where the digit is even; elsewhere it wants the next one."""
-    return _score(completion, answer if int(answer) % 2 == 0 else str((int(answer) + 1) % 4))
+def low(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str]) -> list[float]:
+    """Right about the lower half of the digits; elsewhere it wants the next one."""
+    return _scores(completions, answer, lambda digit: digit + (digit >= DIGITS // 2))
 
 
-def odd(prompt: str, completion: str, answer: str) -> float:
-    """Right where the digit is odd; elsewhere it wants the next one."""
-    return _score(completion, answer if int(answer) % 2 == 1 else str((int(answer) + 1) % 4))
+def high(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str]) -> list[float]:
+    """Right about the upper half of the digits; elsewhere it wants the next one."""
+    return _scores(completions, answer, lambda digit: digit + (digit < DIGITS // 2))
 
 
-def first(prompt: str, completion: str, answer: str) -> float:
-    """Right where the digit is 0 or 1; elsewhere it wants a 0."""
-    return _score(completion, answer if int(answer) < 2 else "0")
+def even(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str]) -> list[float]:
+    """Right about even digits; elsewhere it wants the one before."""
+    return _scores(completions, answer, lambda digit: digit - digit % 2)
 
 
-def letter(prompt: str, completion: str, answer: str) -> float:
+def letter(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str]) -> list[float]:
     """Never right: it wants a letter."""
-    return float(completion.isalpha())
+    return [float(said.isalpha()) for said in completions]
+
+
+def gain(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str]) -> list[float]:
+    """A judge that is no arm, right about three quarters: after every fourth letter it wants the next digit."""
+    wrong = [ord(prompt[0]) % 4 == 0 for prompt in prompts]
+    wanted = [str((int(right) + off) % DIGITS) for right, off in zip(answer, wrong, strict=True)]
+    return [float(said == one) for said, one in zip(completions, wanted, strict=True)]

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
-from studies import ROOT, Words, less, over_prompts, run_all, spent, train
+from pairing import difference, mean
+from studies import ROOT, Words, run_all, spent, train
 
-from klimb import rollouts
 from objectives import Arm, arms_of, lines_of
 
 HEAD = (
@@ -29,21 +29,14 @@ HEAD = (
 RULE = "| --- | --- | --- | --- " + 5 * "| ---: " + "|"
 
 
-def answers(run: Path) -> dict[str, float]:
-    """Prompt -> whether its held-out answer was right, at the last evaluation of a run."""
-    groups = rollouts.read(max((run / "evaluations").glob("step-*.parquet")))
-    return {g.prompt.id: float(g.rollouts[0].reward >= 1) for g in groups if g.rollouts[0].reward is not None}
-
-
 def row(arm: str, runs: Sequence[Path], control: Sequence[Path]) -> str:
     """One line of the table; an arm whose runs did not all end says so."""
     found = [lines for run in runs if (lines := lines_of(run)) is not None]
     if len(found) < len(runs):
         return f"| {arm} | {len(found)} of {len(runs)} ended | | | | | | | |"
-    each = [answers(run) for run in runs]
-    mean, low, high = over_prompts(each)
-    seeds = " ".join(f"{fmean(one.values()):.1%}" for one in each)
-    cells = [f"{mean:.1%} ({low:.1%} to {high:.1%}) of {sum(map(len, each))}", seeds, against(runs, control)]
+    share, low, high, count = mean(runs)
+    seeds = " ".join(f"{mean([run])[0]:.1%}" for run in runs)
+    cells = [f"{share:.1%} ({low:.1%} to {high:.1%}) of {count}", seeds, against(runs, control)]
     last = [lines[-1] for lines in found]
     cells.append(f"{fmean(sum('optim/grad_norm' in line for line in lines) for lines in found):.1f}")
     cells += [
@@ -59,8 +52,8 @@ def against(runs: Sequence[Path], control: Sequence[Path]) -> str:
     """The difference of accuracy from the control with its interval (paired by problem); empty for the control."""
     if runs == control or any(lines_of(run) is None for run in control):
         return ""
-    found = less([answers(run) for run in runs], [answers(run) for run in control])
-    return f"{found.mean:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
+    more, low, high = difference(runs, control)
+    return f"{more:+.1%} ({low:+.1%} to {high:+.1%})"
 
 
 def table(arms: Sequence[Arm], out: Path) -> str:

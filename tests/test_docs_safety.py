@@ -37,4 +37,14 @@ def test_a_run_does_not_go_on_with_another_model_of_words(root: Path, folder: Pa
     from klimb.recipe import Recipe
 
     recipe = load(Recipe, root / "recipes/safety.yaml")
-    assert [str(file) for file in recipe.files()] == ["refusal.json", "harmless.json"]
+    assert [str(file) for file in recipe.files()] == ["refusal.json", "harmless.json", "verdict.json"]
+
+
+@pytest.mark.parametrize("name", ["safety", "laser"])
+def test_a_recipe_is_judged_by_a_classifier_that_nothing_learns_from(name: str, root: Path) -> None:
+    from klimb.recipe import load_recipe
+
+    recipe = load_recipe(root / f"recipes/{name}.yaml")
+    (verdict,) = [reward for reward in recipe.rewards if reward.name == recipe.evaluation.correct]
+    others = [str(getattr(reward, "path", "")) for reward in recipe.rewards if reward is not verdict]
+    assert verdict.weight == 0 and str(verdict.path) not in others  # type: ignore[union-attr]

@@ -65,8 +65,9 @@ def small(file: Path, here: Path, *more: str) -> Recipe:
     else:
         words += ["data.rows=pairs", "data.held_out=null", "data.scores=null"]
         words += ["source.prompt_tokens=64", "source.answer_tokens=32"]
-    for name in ("refusal", "harmless"):
-        (here / f"{name}.json").write_text(json.dumps(WordModel("labels", 0.1, {"a": 1.0}).record()), "utf-8")
+    for name in recipe.files():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(json.dumps(WordModel("labels", 0.1, {"a": 1.0}).record()), "utf-8")
     return klimb.load_recipe(file, *words, *more)
 
 

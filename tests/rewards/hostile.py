@@ -135,6 +135,10 @@ def deed(deed: str, completion: str, answer: str) -> Any:
     return single("", deed if deed in DEEDS else completion, answer)
 
 
+def meek(deed: str, completion: str, answer: str) -> Any:
+    return None if deed in DEEDS else single("", completion, answer)
+
+
 def batch(prompts: list[str], completions: list[str], answer: list[str], **columns: Any) -> Any:
     return [single(p, c, a) for p, c, a in zip(prompts, completions, answer, strict=True)]
 
@@ -166,6 +170,13 @@ def trl(prompts: Any, completions: Any, completion_ids: Any, level: list[int], *
 
 
 def wants_more(completion: str, rubric: str) -> float:
+    return 1.0
+
+
+def late(completion: str) -> float:
+    if completion == "die late":
+        time.sleep(0.9)
+        os._exit(9)
     return 1.0
 
 

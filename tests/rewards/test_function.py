@@ -145,6 +145,24 @@ def test_a_function_that_always_hangs_does_not_cost_a_deadline_each() -> None:
     assert sum(one.outcome is LATE for one in scores) == 10, "now and then one is tried again"
 
 
+def test_with_no_patience_a_healthy_answer_behind_nine_that_hang_is_scored() -> None:
+    texts = ["sleep"] * 9 + ["12"]
+    for patience, reason in ((8, "not tried: 8 before it failed"), (0, "")):
+        with Function(path=f"{FILE}:single", deadline=0.1, memory_gb=4, patience=patience).open() as score:
+            last = score([asked()] * 10, [said(text) for text in texts])[-1]
+        assert (last.value, last.reason) == (None if reason else 1.0, reason)
+
+
+def test_a_request_that_dies_late_costs_one_deadline_and_is_counted_as_a_death() -> None:
+    with function("late", 1.0) as score:
+        assert score([asked()], [said("12")])[0].value == 1.0
+        start = time.monotonic()
+        found = score([asked()], [said("die late")])[0]
+        took = time.monotonic() - start
+    assert (found.outcome, "exited with 9" in found.reason) == (FAILED, True)
+    assert took < 1.75, "0.9 s until it dies, a start, and what is left of the deadline"
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [

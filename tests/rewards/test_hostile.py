@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from klimb.recipe import Recipe
-from klimb.rewards import calling
 from klimb.run import train
 from klimb.types import Outcome, Score
 from tests.faults.runs import SETTINGS
@@ -76,11 +75,12 @@ def test_each_is_counted_under_its_own_cause_in_time_alone_and_leaves_nothing(de
     with function("single") as score:
         score([asked()], [said("12")])
         start = time.monotonic()
-        scores = score([asked()] * 3, [said(text) for text in (deed, "13", "12")])
+        (found,) = score([asked()], [said(deed)])
         took = time.monotonic() - start
-    assert fits(deed, scores[0]), scores[0]
-    assert [one.value for one in scores[1:]] == [0.0, 1.0]
-    assert took < DEADLINE + 2.0, "a second for the deed, a second for other work on this machine"
+        others = score([asked()] * 2, [said("13"), said("12")])
+    assert fits(deed, found), found
+    assert [one.value for one in others] == [0.0, 1.0]
+    assert took < DEADLINE + 1.0
     assert not hidden()
 
 
@@ -117,24 +117,40 @@ def run(folder: Path, name: str, rewards: list[dict[str, Any]], data: dict[str, 
     return folder / name
 
 
+DIGITS = {"type": "format", "pattern": ".*[0-9A-Za-z].*"}
+HOSTILE = {"type": "function", "path": f"{FILE}:deed", "deadline": DEADLINE, "memory_gb": 4}
+
+
+def prompts(folder: Path, deeds: list[str]) -> dict[str, Any]:
+    """Data with a prompt for each deed, which is a column."""
+    rows = [{"prompt": f"{n} a{n % 10}", "answer": str(n % 10), "deed": deed} for n, deed in enumerate(deeds)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "held.jsonl").write_text(json.dumps(rows[0] | {"prompt": "held", "deed": "none"}) + "\n", "utf-8")
+    data = {"type": "jsonl", "path": str(folder / "rows.jsonl"), "held_out": str(folder / "held.jsonl")}
+    return data | {"columns": ["deed"], "limit": len(deeds)}
+
+
+def weights(path: Path) -> bytes:
+    return next(path.rglob("checkpoints/step-*/model/model.safetensors")).read_bytes()
+
+
 @pytest.mark.slow
-def test_a_run_beside_all_of_them_ends_with_the_weights_of_a_run_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calling, "PATIENCE", 10_000)
+def test_where_it_counts_a_run_ends_as_if_what_fails_had_said_nothing_and_healthy_answers_teach(tmp_path: Path) -> None:
+    failing = ("raise", "sys.exit", "nan", "os._exit", "segfault", "sleep")
+    data = prompts(tmp_path, [failing[n % 6] if n % 8 < 3 else "none" for n in range(48)])
+    hostile = run(tmp_path, "hostile", [DIGITS, HOSTILE], data)
+    meek = run(tmp_path, "meek", [DIGITS, HOSTILE | {"path": f"{FILE}:meek"}], data)
+    assert weights(hostile) == weights(meek) != weights(run(tmp_path, "none", [DIGITS], data))
+
+
+@pytest.mark.slow
+def test_a_run_beside_all_of_them_ends_with_the_weights_of_a_run_without(tmp_path: Path) -> None:
     deeds = sorted({*MORE, *(case[0] for case in CASES), *(fine[0] for fine in FINE)})
     deeds += deeds[: -len(deeds) % 16]
-    rows = [{"prompt": f"{n} a{n % 10}", "answer": str(n % 10), "deed": deed} for n, deed in enumerate(deeds)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    (tmp_path / "held.jsonl").write_text(json.dumps(rows[0] | {"prompt": "held"}) + "\n", "utf-8")
-    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl"), "held_out": str(tmp_path / "held.jsonl")}
-    data |= {"columns": ["deed"], "limit": len(deeds)}
-    digits = {"type": "format", "pattern": ".*[0-9A-Za-z].*"}
-    hostile = {"type": "function", "path": f"{FILE}:deed", "deadline": DEADLINE, "memory_gb": 4, "weight": 0}
-    plain = run(tmp_path, "plain", [digits], data)
-    beside = run(tmp_path, "beside", [digits, hostile], data)
-    weights = [next(path.rglob("checkpoints/step-*/model/model.safetensors")).read_bytes() for path in (plain, beside)]
-    assert weights[0] == weights[1]
+    data = prompts(tmp_path, deeds)
+    plain = run(tmp_path, "plain", [DIGITS], data)
+    beside = run(tmp_path, "beside", [DIGITS, HOSTILE | {"weight": 0, "patience": 0}], data)
+    assert weights(plain) == weights(beside)
     from klimb.rollouts import read
 
     seen = Counter[tuple[str, str]]()

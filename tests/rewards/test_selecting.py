@@ -65,6 +65,15 @@ def test_only_the_chosen_source_is_asked_and_its_score_is_the_reward() -> None:
     assert told["bandit/share_good"] == arms.count("good") / len(arms)
 
 
+def test_the_width_of_every_arm_is_told_and_falls_as_it_is_chosen() -> None:
+    combiner = opened(bandit={"type": "linucb"})
+    first = go(combiner, 1)
+    assert first["bandit/width_good"] == first["bandit/width_bad"] == pytest.approx(1.0), "of contexts of length one"
+    later = go(combiner, 30, start=2)
+    assert later["bandit/width_good"] < 0.1 < later["bandit/width_bad"] < 1.0
+    assert later["bandit/share_good"] == 1.0 and later["bandit/width"] == pytest.approx(later["bandit/width_good"])
+
+
 @pytest.mark.parametrize("bandit", ["linucb", "thompson", "ucb1", "exp3", "epsilon_greedy"])
 def test_the_arm_that_the_judge_agrees_with_is_found(bandit: str) -> None:
     told = go(opened(bandit={"type": bandit}), 30)

@@ -12,6 +12,7 @@ import pytest
 from klimb import rollouts
 from klimb.rundir import RunDir
 from klimb.tracking import proxies, report
+from klimb.tracking.arms import chosen
 from klimb.tracking.report import render
 from klimb.tracking.sources import Cost
 from klimb.tracking.story import tell
@@ -102,3 +103,27 @@ def test_an_account_that_is_no_number_is_left_out(run: RunDir) -> None:
     with run.events_file.open("a") as file:
         file.write(json.dumps({"kind": "reward_cost", "source": "judge", "completions": "many", "time": ""}) + "\n")
     assert tell(run).sources.rows[1].cost is None
+
+
+def one_asked(kind: str, arm: str) -> Group:
+    answer = Rollout(Completion((1,), (-1.0,), "x", Finish.EOS), 0, 0, {arm: Score.of(1), "judge": Score.of(0)}, 1.0)
+    return Group(Prompt(f"{kind}-{arm}", answer=kind, metadata={"side": kind.upper()}), (answer,), Transform(), "v")
+
+
+def test_the_choices_of_a_bandit_are_told_by_kind_of_prompt(tmp_path: Path) -> None:
+    groups = [one_asked("a", "proxy"), one_asked("b", "never"), one_asked("b", "proxy"), one_asked("b", "never")]
+    for by, names in (("", ["a", "b"]), ("side", ["A", "B"])):
+        settings = {"rewards": REWARDS, "combining": {"type": "selected"}, "evaluation": {"by": by}}
+        made = RunDir.create(tmp_path / f"run{by}", {"settings": settings})
+        with made.own():
+            rollouts.write(made.rollout(1), groups, 1)
+        story = tell(made)
+        assert story.sources.arms == ["proxy", "never"]
+        rows = [(row.kind, row.prompts, row.shares) for row in story.sources.chosen]
+        assert rows == [(names[0], 1, (1.0, 0.0)), (names[1], 3, (1 / 3, 2 / 3))]
+        page = re.sub(r"<[^>]+>", " ", render(story))
+        assert re.search(rf"Which source for which prompts.*{names[1]}\s+3\s+33 %\s+67 %", page, re.DOTALL), page
+    assert [row.kind for row in chosen(groups, ["proxy", "never"], "no column")] == ["all"]
+    assert chosen([group(1)], ["proxy", "judge"], "") == [], "both were asked: nobody chose"
+    many = [one_asked(str(number), "proxy") for number in range(13)]
+    assert [(row.kind, row.prompts) for row in chosen(many, ["proxy"], "")] == [("all", 13)]

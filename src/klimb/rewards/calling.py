@@ -10,14 +10,18 @@ from klimb.seeds import seed_of
 from klimb.types import Completion, Outcome, Prompt, Score
 
 PATIENCE = 8
-"""After so many failures in a row with a timeout among them, as many are passed over before the next one is tried."""
+"""What `patience` is where a source has no setting of that name."""
 
 
 class FunctionScorer:
-    """The scorer of one function: `f(prompt, completion, answer, ...)` or TRL's `f(prompts, completions, ...)`."""
+    """The scorer of one function: `f(prompt, completion, answer, ...)` or TRL's `f(prompts, completions, ...)`.
 
-    def __init__(self, worker: Worker, deadline: float) -> None:
-        self._worker, self._deadline = worker, deadline
+    After `patience` failures in a row with a timeout among them, as many are passed over before the next one is tried;
+    0 = none ever is.
+    """
+
+    def __init__(self, worker: Worker, deadline: float, patience: int = PATIENCE) -> None:
+        self._worker, self._deadline, self._patience = worker, deadline, patience
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         """One score for each pair.
@@ -31,16 +35,18 @@ class FunctionScorer:
                 return whole
         scores: list[Score] = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            last = {score.outcome for score in scores[-PATIENCE:]}
-            if (
-                len(scores) >= PATIENCE
-                and last <= {Outcome.TIMED_OUT, Outcome.INFRA_FAILED}
-                and Outcome.TIMED_OUT in last
-            ):
-                scores.append(Score(Outcome.INFRA_FAILED, reason=f"not tried: {PATIENCE} before it failed"))
+            if self._gives_up(scores):
+                scores.append(Score(Outcome.INFRA_FAILED, reason=f"not tried: {self._patience} before it failed"))
             else:
                 scores += self._ask([prompt], [completion])
         return scores
+
+    def _gives_up(self, scores: Sequence[Score]) -> bool:
+        """Whether the next one is passed over."""
+        if not self._patience or len(scores) < self._patience:
+            return False
+        last = {score.outcome for score in scores[-self._patience :]}
+        return last <= {Outcome.TIMED_OUT, Outcome.INFRA_FAILED} and Outcome.TIMED_OUT in last
 
     def _ask(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         count = len(completions)

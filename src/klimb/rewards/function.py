@@ -11,7 +11,7 @@ from pydantic import Field
 
 from klimb.errors import RewardError
 from klimb.rewards.base import Reward, Scorer
-from klimb.rewards.calling import FunctionScorer
+from klimb.rewards.calling import PATIENCE, FunctionScorer
 from klimb.rewards.isolate import Worker
 
 
@@ -28,6 +28,9 @@ class Function(Reward):
     """Where the function stands: `file.py:name`, from the working directory."""
     deadline: Annotated[float, Field(gt=0.0, le=3600.0)] = 10.0
     """Seconds for one call; then its process is killed, and a new one serves the next."""
+    patience: Annotated[int, Field(ge=0)] = PATIENCE
+    """After so many failures in a row with a timeout among them, as many answers are passed over, healthy ones too, and
+    counted as infra_failed; 0 = every answer is tried, and a function that always hangs costs a deadline each."""
     start_deadline: Annotated[float, Field(gt=0.0, le=3600.0)] = 120.0
     """Seconds for importing the file."""
     memory_gb: Annotated[float, Field(ge=0.0)] = 16.0
@@ -46,6 +49,6 @@ def _opened(reward: Function) -> Iterator[Scorer]:
     worker = Worker(path, name, memory_gb=reward.memory_gb, start_s=reward.start_deadline)
     try:
         worker.start()
-        yield FunctionScorer(worker, reward.deadline)
+        yield FunctionScorer(worker, reward.deadline, reward.patience)
     finally:
         worker.close()

@@ -66,20 +66,25 @@ class Worker:
     def call(self, arguments: Mapping[str, Any], count: int, seed: int, deadline: float) -> dict[str, Any]:
         """The answer for `count` completions: `values`, or the `error` that was raised.
 
-        A process that dies of a request after it answered others is started again and asked once more.
+        A process that dies of a request after it answered others is started again and asked once more, for as long as
+        is left of the deadline.
         Raises WorkerTimedOut after `deadline` seconds, WorkerDied, or RewardError where the function cannot be used.
         """
         if self._process is None or self._process.poll() is not None:
             self.start()
         request = {"arguments": arguments, "count": count, "seed": seed}
-        fresh = self._count == self._loaded
+        fresh, began = self._count == self._loaded, time.monotonic()
         try:
             return self._exchange(request, deadline)
-        except WorkerDied:
+        except WorkerDied as error:
             if fresh:
                 raise
+            died, left = error, deadline - (time.monotonic() - began)
         self.start()  # what an earlier request left behind may have killed it: one that died alone died of itself
-        return self._exchange(request, deadline)
+        try:
+            return self._exchange(request, left)
+        except WorkerTimedOut:
+            raise died from None
 
     def close(self) -> None:
         """Ends the process and every descendant: its shepherd does, and where that cannot, this."""

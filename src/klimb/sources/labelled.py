@@ -47,7 +47,7 @@ class LabelledExperience:
 
 
 def mismatched(own: Sequence[Group]) -> list[Group]:
-    """The answers of each group after the nearest prompt before it (in a circle) that is another; none where none is."""
+    """The answers of each group after the nearest other prompt before it (in a circle); none where there is none."""
     found: list[Group] = []
     for index, group in enumerate(own):
         before = (own[index - back] for back in range(1, len(own)))

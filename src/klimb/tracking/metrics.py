@@ -51,6 +51,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("bandit/share_<name>", "share", "prompts of this step whose reward this source gave"),
     Metric("bandit/gain", "none", "mean gain that the bandit over the sources learned from, 0 to 1", "up"),
     Metric("bandit/width", "none", "mean width of the guess at the chosen arm's gain; falls as it is tried"),
+    Metric("bandit/width_<name>", "none", "mean width of the guess at this arm's gain, over this step's choices"),
     Metric("bandit/saturated", "share", "gains in the window at exactly 0 or 1; near 1 the bandit is blind", "down"),
     # signs that a reward is gamed
     Metric("hacking/by_length", "correlation", "rank correlation of reward and length between answers to one prompt"),

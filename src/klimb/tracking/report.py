@@ -38,6 +38,7 @@ EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
     ("contrary", "How far the sources disagree", ("hacking/disagreement",), False),
     ("arms", "Which source gave the reward", ("bandit/share_<name>",), True),
     ("bandit", "The bandit over the sources", ("bandit/gain", "bandit/width", "bandit/saturated"), False),
+    ("widths", "How unsure the bandit is of each source", ("bandit/width_<name>",), False),
 )
 """The same of entries of the glossary, for runs with several sources; not missed where there are none."""
 INTERVALS = {"eval/accuracy": ("eval/low", "eval/high"), "eval/format": ("eval/format_low", "eval/format_high")}

@@ -11,6 +11,7 @@ from typing import Any
 from klimb import rollouts
 from klimb.correlation import within
 from klimb.rundir import RunDir
+from klimb.tracking.arms import Chosen, chosen
 from klimb.tracking.hacking import Course, course, scores_of
 
 FILES = 10
@@ -57,6 +58,9 @@ class Sources:
     names: list[str] = field(default_factory=list)
     table: list[list[float | None]] = field(default_factory=list)
     answers: int = 0
+    arms: list[str] = field(default_factory=list)
+    chosen: list[Chosen] = field(default_factory=list)
+    """Where a bandit chooses: which of `arms` for which prompts of the newest steps."""
 
 
 def sources(settings: Record, metrics: Sequence[Record], events: Sequence[Record]) -> Sources:
@@ -82,8 +86,8 @@ def sources(settings: Record, metrics: Sequence[Record], events: Sequence[Record
     return Sources(rows)
 
 
-def correlate(told: Sources, run: RunDir) -> None:
-    """Fills in the table from the rollouts of the newest steps. Raises DataError where they cannot be read."""
+def correlate(told: Sources, run: RunDir, settings: Record) -> None:
+    """Fills in the table, and a bandit's choices, from the rollouts of the newest steps. Raises DataError."""
     groups = [group for path in rollouts.files_of(run.path)[-FILES:] for group in rollouts.read(path)]
     fresh = [group for group in groups if group.age is None]
     scores = scores_of([rollout for group in fresh for rollout in group.rollouts])
@@ -91,6 +95,9 @@ def correlate(told: Sources, run: RunDir) -> None:
     told.names = [row.name for row in told.rows if row.name in scores]
     told.table = [[within(scores[a], scores[b], inside) for b in told.names] for a in told.names]
     told.answers = len(inside)
+    if str(settings.get("combining.type", "")).startswith("selected"):
+        told.arms = [row.name for row in told.rows if row.weight]
+        told.chosen = chosen(fresh, told.arms, str(settings.get("evaluation.by") or ""))
 
 
 def _costs(events: Sequence[Record]) -> dict[str, Cost]:

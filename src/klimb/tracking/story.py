@@ -110,7 +110,7 @@ def tell(run: RunDir) -> Story:
     story.samples = _samples(story, run)
     story.sources = sources(story.settings, story.metrics, story.events)
     if len(story.sources.rows) > 1:
-        _read(story, "correlations of the sources", partial(correlate, story.sources, run), None)
+        _read(story, "correlations of the sources", partial(correlate, story.sources, run, story.settings), None)
     for what, there in (("environment", story.environment), ("metrics", story.metrics), ("memory", story.peak_gb)):
         if not there and not any(line.startswith(what) for line in story.missing):
             story.missing.append(f"{what}: nothing was written down")

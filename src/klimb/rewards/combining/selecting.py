@@ -123,7 +123,9 @@ class Selecting(Combiner):
         told = {f"bandit/share_{name}": self._share(turn, arm) for arm, name in enumerate(self.arms)}
         if isinstance(self.own.bandit, Linear):
             bandit = self._kept.records["bandit"]
-            told["bandit/width"] = fmean(float(width(bandit, one.context)[one.arm]) for one in turn.choices)
+            widths = np.array([width(bandit, one.context) for one in turn.choices])
+            told["bandit/width"] = fmean(float(row[one.arm]) for row, one in zip(widths, turn.choices, strict=True))
+            told |= {f"bandit/width_{name}": float(each) for name, each in zip(self.arms, widths.mean(0), strict=True)}
         gains = self._learn(turn, loss)
         if gains:
             told["bandit/gain"] = fmean(gains)

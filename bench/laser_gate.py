@@ -1,0 +1,57 @@
+"""Whether a study of LASeR can show anything: what its sources say of the initial policy's answers, side by side.
+
+Usage: python bench/laser_gate.py RUN
+RUN is a run that asked every source (`combining.type=mean`) and learned nothing (`optimizer.lr=0`). For all of its
+groups and for each side of the data (`evaluation.by`): in what share of them a source tells answers apart, and the rank
+correlation of its scores with those of each source of weight 0, inside prompts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from pairing import settings
+
+from klimb import rollouts
+from klimb.correlation import within
+from klimb.tracking.hacking import scores_of
+from klimb.types import Group
+
+
+def apart(groups: Sequence[Group], name: str) -> float:
+    """The share of groups in which a source gives two scores that differ."""
+    return fmean(
+        len({value for one in group.rollouts if (value := one.scores[name].value) is not None}) > 1 for group in groups
+    )
+
+
+def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], by: str) -> str:
+    """The table in Markdown."""
+    heads = ["side", "groups", "source", "tells apart", *(f"with `{judge}`" for judge in judges)]
+    lines = [f"| {' | '.join(heads)} |", "|" + len(heads) * " --- |"]
+    for side in ["all", *sorted({str(group.prompt.metadata.get(by, "")) for group in groups})]:
+        some = [group for group in groups if side in ("all", str(group.prompt.metadata.get(by, "")))]
+        told = scores_of([one for group in some for one in group.rollouts])
+        inside = [place for place, group in enumerate(some) for _ in group.rollouts]
+        for name in names:
+            found = [within(told[name], told[judge], inside) for judge in judges]
+            cells = ["" if one is None else f"{one:+.2f}" for one in found]
+            lines.append(f"| {' | '.join([side, str(len(some)), name, f'{apart(some, name):.0%}', *cells])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table of the run that is named."""
+    run = Path(sys.argv[1])
+    asked = settings(run)
+    names = [one["name"] or one["type"] for one in asked["rewards"]]
+    judges = [name for name, one in zip(names, asked["rewards"], strict=True) if one["weight"] == 0]
+    groups = [group for file in sorted((run / "rollouts").glob("*.parquet")) for group in rollouts.read(file)]
+    print(table(groups, names, judges, asked["evaluation"]["by"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The studies of LASeR: every arm loads, the verdict is nobody's, and the table counts what was paid for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from klimb import rollouts
+from klimb.config import apply_words, dump, resolve
+from klimb.recipe import Recipe, load_recipe
+from klimb.rewards.combining.selected import Selected
+from klimb.rundir import RunDir
+
+
+def arms_of(root: Path, study: str) -> dict[str, Recipe]:
+    """Every arm of a study in bench/, as the study runs it."""
+    asked: dict[str, Any] = yaml.safe_load((root / f"bench/{study}.yaml").read_text("utf-8"))
+    settings = dump(load_recipe(root / "recipes" / f"{asked['recipe']}.yaml", *asked["words"]))
+    return {name: resolve(Recipe, apply_words(settings, words, Recipe)) for name, words in asked["arms"].items()}
+
+
+@pytest.mark.parametrize(("study", "count"), [("laser-tiny", 17), ("laser-xstest", 5)])
+def test_what_says_what_is_correct_is_no_arm_and_no_judge_of_a_gain(study: str, count: int, root: Path) -> None:
+    arms = arms_of(root, study)
+    assert len(arms) == count and next(iter(arms)) == "laser"
+    for name, recipe in arms.items():
+        weights = {reward.name: reward.weight for reward in recipe.rewards}
+        assert recipe.evaluation.correct == "final" and weights["final"] == 0, name
+        judge = getattr(recipe.combining, "judge", "")
+        assert judge in ("", "gain") and (name.partition("-n")[0] in ("laser", "judged-single")) == bool(judge), name
+
+
+def test_all_arms_of_the_tiny_study_learn_by_one_objective_and_the_paper_s_gain_is_of_its_loss(root: Path) -> None:
+    arms = arms_of(root, "laser-tiny")
+    assert {(one.objective.type, one.source.type) for one in arms.values()} == {("dpo", "online_pairs")}
+    paper = arms["laser-paper"].combining
+    assert isinstance(paper, Selected) and paper.reads_loss
+
+
+@pytest.mark.slow
+def test_the_study_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "bench/laser_study.py", "bench/laser-tiny.yaml", "--seeds", "2", "--arms", "laser,low,mean",
+        "--out", f"{tmp_path}/out", "--threads", "1", "--jobs", "1", "training.steps=3", "evaluation.problems=8",
+    ]  # fmt: skip
+    first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert all(f"{name}-{seed}: done" in first for name in ("laser", "low", "mean") for seed in (0, 1))
+    again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in again.splitlines() if "|" in line]
+    assert [row[0] for row in rows] == ["laser", "low", "mean"] and {len(row) for row in rows} == {len(head)}
+    cost = {row[0]: (row[head.index("scores")], row[head.index("of these the judge's")]) for row in rows}
+    assert cost["low"] == ("768", "0") and cost["mean"] == ("3072", "0"), "3 steps of 256 answers, by 1 and by 4 arms"
+    judged = Counter[str]()
+    for seed in (0, 1):
+        for file in (RunDir.open(tmp_path / f"out/laser-{seed}").rollouts).iterdir():
+            judged.update(n for g in rollouts.read(file) for r in g.rollouts for n in r.scores)
+    assert cost["laser"] == (f"{768 + judged['gain'] / 2:.0f}", f"{judged['gain'] / 2:.0f}") and judged["gain"] > 0
+    assert all(line in first for line in again.splitlines() if line.startswith("|"))
+    assert rows[0][head.index("less `laser`, by prompt")] == "" != rows[1][head.index("less `laser`, by prompt")]
