@@ -137,8 +137,7 @@ class Recipe(Settings):
                 "optimizer.type=schedule_free, whose checkpoints hold an average of whole weights",
                 "optimizer.type=adamw",
             )
-        dynamic = getattr(source, "dynamic", 0)
-        if dynamic and objective.beyond_group and not objective.allow_bias:
+        if (dynamic := getattr(source, "dynamic", 0)) and objective.beyond_group and not objective.allow_bias:
             yield KlimbError(
                 f"leave groups of equal rewards out (source.dynamic={dynamic}) under {objective.type}",
                 "it compares answers of different prompts, and what is left is not what it states a mean of",
@@ -149,8 +148,7 @@ class Recipe(Settings):
         yield from self.selector.conflicts(objective.kl_place)
         yield from self._reward_faults()
         if isinstance(source, Replays):
-            corrected = not isinstance(self.training.correction, NoCorrection)
-            yield from source.conflicts(corrected, self.sampling)
+            yield from source.conflicts(not isinstance(self.training.correction, NoCorrection), self.sampling)
         else:  # a log's answers have any length
             yield from objective.idle(self.sampling.max_tokens)
         if source.sampled(1) != 0 or source.type == "hybrid":

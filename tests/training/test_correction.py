@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from klimb.batch import Batch
+from klimb.batch import Batch, Outputs
 from klimb.objectives import Reinforce
 from klimb.objectives.penalty import KL
 from klimb.proving import Target, World, exact_gradient
@@ -66,3 +67,26 @@ def test_the_weight_of_the_sampler_belongs_to_the_kl_too_and_without_it_its_grad
     exact = exact_gradient(Target(kl, "ref", BETA), world)
     assert off_by(climbed(world, objective, drawn(world)), exact) < 1e-11
     assert off_by(climbed(world, objective, drawn(world), bare_kl=True), exact) > 1e-3
+
+
+def test_a_correction_of_whole_answers_counts_the_tokens_that_a_selector_dropped() -> None:
+    batch = Batch(
+        tokens=torch.tensor([1, 2, 3]),
+        row=torch.tensor([0, 0, 0]),
+        group=torch.tensor([0]),
+        prompts=(torch.tensor([1]),),
+        learn=torch.tensor([True, False, False]),
+        reward=torch.tensor([1.0]),
+        scored=torch.tensor([True]),
+        truncated=torch.tensor([False]),
+        sampler=torch.tensor([-1.0, -1.0, -1.0]),
+        old=torch.tensor([-1.0, -1.5, -1.5]),
+        weight=torch.tensor([1.0, 0.0, 0.0]),
+        whole=torch.full((3,), 1 / 3),
+        able=torch.ones(3, dtype=torch.bool),
+    )
+    now = Outputs(batch.old, torch.zeros(3))
+    fair = corrected(batch, now, Truncate(level="sequence"), comparable=True)
+    assert fair.weight[0] == pytest.approx(math.exp(-1.0))
+    alone = corrected(batch.replace(able=None), now, Truncate(level="sequence"), comparable=True)
+    assert alone.weight[0] == pytest.approx(1.0)
