@@ -13,6 +13,7 @@ from klimb.rundir import RunDir
 from klimb.session import Session
 from klimb.sources.base import Supplies, Timer
 from klimb.sources.buffer import Replays
+from klimb.sources.given import Given
 from klimb.tracking.hub import Tracking
 from klimb.tracking.watching import Watcher
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from klimb.training.state import SaveModel
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
-    from klimb.types import Group
+    from klimb.types import Group, Prompt
 
 
 LARGE = 1 << 25
@@ -182,18 +183,19 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     from klimb.evaluation.reward_model import RewardExam
     from klimb.training.remembered import Remembered
 
-    recipe, asked = session.recipe, session.held_out
+    recipe, source = session.recipe, session.recipe.source
     settings, sampling, seed, tokens = recipe.evaluation, recipe.sampling, recipe.seed, recipe.training.micro_tokens
-    if recipe.source.scores:
-        return Examiner(session, version, rundir)
+    if not isinstance(source, Given):
+        return Examiner(session, version, rundir, session.held_out)
+    asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens
     if recipe.objective.critic:
-        return RewardExam(asked, session.problems.given, session.policy, tokens)
+        return RewardExam(asked, session.problems.given, session.policy, tokens, most)
     plain = Unscored(asked, settings, sampling, session.own, seed)
-    ask = Examiner(session, version, rundir) if recipe.rewards else plain
+    ask = Examiner(session, version, rundir, asked) if recipe.rewards else plain
     known = learner.reference
     start = known.policy if isinstance(known, Remembered) else _reference(session)
     far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
-    return PreferenceExam(ask, far, asked, session.problems.given)
+    return PreferenceExam(ask, far, asked, session.problems.given, most)
 
 
 class Version:
@@ -215,12 +217,10 @@ class Version:
 class Examiner:
     """Asks the held-out problems."""
 
-    def __init__(self, session: Session, version: Version, rundir: RunDir) -> None:
+    def __init__(self, session: Session, version: Version, rundir: RunDir, asked: Sequence[Prompt]) -> None:
         self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
         template = session.policy.template()
-        self._exam = Exam(
-            session.held_out, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed, template
-        )
+        self._exam = Exam(asked, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed, template)
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics and the groups of the evaluation after `step`."""

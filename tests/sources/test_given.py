@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import torch
 
 from klimb.batch import Batch
 from klimb.errors import DataError
@@ -17,6 +18,7 @@ from klimb.sources.labelled import Labelled
 from klimb.sources.mixture import Mixture
 from klimb.sources.online_pairs import labelled
 from klimb.sources.pairs import Pairs
+from klimb.training.weighing import Passes, cuts
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout
 from tests.sources.test_online import Parrot
 
@@ -84,6 +86,16 @@ def test_a_mixture_adds_samples_that_nothing_scored() -> None:
     assert bool(batch.learn.all()) and Mixture(fresh=3).completions == 3
     assert [group.prompt.id for group in found[:2]] == [group.prompt.id for group in found[2:]]
     assert len({row.seed for group in found for row in group.rollouts}) == 10
+
+
+def test_a_batch_cut_into_steps_keeps_the_samples_beside_their_pair() -> None:
+    batch = Batch.of(groups(Mixture(prompts=4, fresh=3)))
+    parts = [rows for seed in range(5) for rows in cuts(batch, Passes(minibatches=4), seed)]
+    assert len(parts) == 20 and batch.label is not None
+    for rows in parts:
+        assert batch.label[rows].tolist() == [1, -1, 2, 2, 2]
+        assert len({tuple(batch.prompts[int(group)].tolist()) for group in batch.group[rows]}) == 1
+    assert sorted(torch.cat(parts[:4]).tolist()) == list(range(20))
 
 
 def test_labelled_rows_stand_once_more_after_another_prompt() -> None:

@@ -25,12 +25,14 @@ class PreferenceExam:
     """What a run with an initial policy is measured by: `ask` draws the held-out answers (and may have them scored).
 
     `given` are the answers of the data to the held-out prompts, by the prompt's id; none where the data give none.
+    Of longer ones the first `most` tokens are read, as in training.
     """
 
     ask: Ask
     far: Divergence
     prompts: Sequence[Prompt] = ()
     given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
+    most: int | None = None
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics after `step`, and the held-out answers. Raises GenerationError, RewardError."""
@@ -42,7 +44,7 @@ class PreferenceExam:
         """log(pi/ref) of the chosen answer less that of the rejected one, by the prompt's id; empty without pairs."""
         from klimb.batch import Batch
 
-        pairs = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy))]
+        pairs = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.far.policy, self.most))]
         parts = Batch.of(pairs).split(self.far.tokens) if pairs else ()
         values = [value for part in parts for value in self._gaps(part)]
         return {group.prompt.id: value for group, value in zip(pairs, values, strict=True)}
@@ -58,15 +60,19 @@ class PreferenceExam:
         return gaps
 
 
-def paired(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model) -> Group | None:
-    """The pair of a prompt as labelled rows; None where the data give no pair."""
+def paired(prompt: Prompt, given: Mapping[str, tuple[Reply, ...]], policy: Model, most: int | None) -> Group | None:
+    """The pair of a prompt as labelled rows of at most `most` tokens; None where the data give no pair."""
     replies = given.get(prompt.id, ())
     if [reply.chosen for reply in replies] != [True, False]:
         return None
-    labels = (Label.CHOSEN, Label.REJECTED)
-    done = [Completion(policy.reply(reply.text), (), reply.text, Finish.EOS) for reply in replies]
-    rows = tuple(Rollout(one, k, -1, label=label) for k, (one, label) in enumerate(zip(done, labels, strict=True)))
-    return Group(prompt, rows, Transform())
+    both = zip(replies, (Label.CHOSEN, Label.REJECTED), strict=True)
+    done = [(_cut(policy.reply(reply.text), reply.text, most), label) for reply, label in both]
+    return Group(prompt, tuple(Rollout(one, k, -1, label=label) for k, (one, label) in enumerate(done)), Transform())
+
+
+def _cut(tokens: tuple[int, ...], text: str, most: int | None) -> Completion:
+    whole = most is None or len(tokens) <= most
+    return Completion(tokens if whole else tokens[:most], (), text, Finish.EOS if whole else Finish.LENGTH)
 
 
 def implicit(gaps: Sequence[float]) -> dict[str, float]:

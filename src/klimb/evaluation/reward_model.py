@@ -24,12 +24,16 @@ Measured = tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class RewardExam:
-    """The held-out prompts with their given answers, and the policy whose value head is the reward."""
+    """The held-out prompts with their given answers, and the policy whose value head is the reward.
+
+    Of longer answers the first `most` tokens are read, as in training.
+    """
 
     prompts: Sequence[Prompt]
     given: Mapping[str, tuple[Reply, ...]]
     policy: Model
     tokens: int
+    most: int | None = None
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics after `step`; nothing is sampled. Before training every pair is a tie, and counts as a half."""
@@ -59,7 +63,7 @@ class RewardExam:
         from klimb.batch import Batch
 
         found: list[tuple[Measured, Measured]] = []
-        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy))]
+        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy, self.most))]
         for part in Batch.of(groups).split(self.tokens) if groups else ():
             with torch.no_grad():
                 rewards = self.policy(part).value[part.lengths.cumsum(0) - 1].tolist()

@@ -34,14 +34,17 @@ def minibatches(batch: Batch, passes: Passes, seed: int) -> Iterator[Batch]:
 
 
 def cuts(batch: Batch, passes: Passes, seed: int) -> Iterator[Tensor]:
-    """The rows of each of these."""
+    """The rows of each of these; groups of the same prompt (a pair and its samples) are never apart."""
     if passes.minibatches == 1:
         yield from [torch.arange(batch.rows)] * passes.epochs
         return
+    names = [tuple(prompt.tolist()) for prompt in batch.prompts]
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    asked = torch.tensor([places[name] for name in names])[batch.group]
     for epoch in range(passes.epochs):
-        order = torch.from_numpy(permutation(seed_of("minibatch", seed), epoch, len(batch.prompts)))
-        for groups in order.tensor_split(passes.minibatches):
-            rows = torch.isin(batch.group, groups)
+        order = torch.from_numpy(permutation(seed_of("minibatch", seed), epoch, len(places)))
+        for prompts in order.tensor_split(passes.minibatches):
+            rows = torch.isin(asked, prompts)
             if bool(rows.any()):
                 yield torch.nonzero(rows).flatten()
 
