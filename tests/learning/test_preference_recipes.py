@@ -75,6 +75,24 @@ def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[st
     assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
 
 
+ONLINE: dict[str, Any] = {
+    "data": {"type": "echo-digit"}, "rewards": [{"type": "exact"}], "evaluation": {"problems": 8},
+    "training": {"steps": 1, "micro_tokens": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind"), [({"type": "dpo"}, "online_pairs"), ({"type": "ppo", "beta": 0.1}, "online")]
+)
+def test_an_online_run_with_a_reference_says_how_far_it_went(
+    objective: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    source = {"type": kind, "prompts": 2, "completions": 4}
+    result = run(tmp_path, **ONLINE, objective=objective, source=source)
+    assert result.before["eval/kl"] == 0.0 <= result.after["eval/kl"] and "eval/accuracy" in result.after
+    assert "eval/implicit_accuracy" not in result.after
+
+
 def test_rewards_beside_given_answers_score_the_held_out_ones_and_teach_nothing(tmp_path: Path) -> None:
     digit = {"type": "format", "pattern": "[0-9]*", "weight": 0.0}
     short, settings = {"training": {"steps": 2, "micro_tokens": 64}}, {"problems": 8, "correct": "format"}
@@ -163,3 +181,4 @@ def test_the_tiny_reward_model_tells_held_out_pairs_apart(root: Path, tmp_path: 
 def test_online_dpo_learns_from_pairs_of_its_own_samples(root: Path, tmp_path: Path) -> None:
     result = klimb.train(klimb.load_recipe(root / "recipes/tiny-online-dpo.yaml"), run=tmp_path)
     assert result.before["eval/accuracy"] < 0.1 and result.after["eval/accuracy"] > 0.9
+    assert result.before["eval/kl"] == 0.0 and result.after["eval/kl_low"] > 1.0
