@@ -48,7 +48,9 @@ def test_hypo_without_a_weight_trains_to_the_bits_of_dpo(tmp_path: Path) -> None
     held = run(tmp_path / "held", objective={"type": "hypo", "kl_weight": 0.5}, **MIXTURE)
     assert weights(plain) == weights(free) != weights(held)
     assert plain.before["eval/implicit_accuracy"] == 0.5 and plain.before["eval/kl"] == 0.0
-    assert plain.after["eval/pairs"] == 8
+    assert plain.after["eval/pairs"] == 8 and plain.before["eval/drift_chosen"] == 0.0
+    drift = plain.after["eval/drift_chosen"] - plain.after["eval/drift_rejected"]
+    assert drift == pytest.approx(plain.after["eval/implicit_gap"], rel=1e-5)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[str, Any], tmp_path: Path) -> None:
     result = run(tmp_path, objective=objective, source=source, training={"steps": 2, "micro_tokens": 64})
-    assert result.step == 2 and result.after["eval/kl"] > 0
+    assert result.step == 2 and result.after["eval/kl"] > 0 and result.after["eval/nll"] != result.before["eval/nll"]
     assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
 
 
