@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from contestant import Contestant, Options
 from pairs_agreement import ENOUGH, compared, relative
-from pairs_work import head, made_pairs, read_pairs, token_ids
+from pairs_work import head, made_pairs, other_model, read_pairs, token_ids
 from rlvr_vs_trl import HERE, KEEP, key, processor, rounded, trl_python
 
 from klimb.policy.hardware import dtype_of
@@ -76,6 +77,7 @@ def job(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def contestants(args: argparse.Namespace, stack: ExitStack, folder: Path) -> list[Contestant]:
     """The sides that were asked for, loaded and waiting. Both are given the same token ids."""
     base, sides = job(args, folder), []
+    base["reference"] = other_model(base["model"], folder / "reference") if args.what == "dpo" else ""
     if "trl" in args.sides:
         width = json.loads((Path(base["model"]) / "config.json").read_text("utf-8"))["hidden_size"]
         more = {
@@ -90,23 +92,30 @@ def contestants(args: argparse.Namespace, stack: ExitStack, folder: Path) -> lis
     return [stack.enter_context(side) for side in sides]
 
 
-def compete(args: argparse.Namespace, sides: list[Contestant]) -> list[Any]:
-    """Lets the sides do their steps in turn: one works, the others sleep; returns what each said of its first step."""
-    first = []
+def compete(args: argparse.Namespace, sides: list[Contestant]) -> list[list[Any]]:
+    """Lets the sides do their steps in turn: one works, the others sleep; returns what each said of the first two."""
+    first: list[list[Any]] = [[] for _ in sides]
     for step in range(args.steps + 1):
-        for side in sides:
+        for side, said in zip(sides, first, strict=True):
             done = side.step(keep=step > 0)
-            first += [done] if step == 0 else []
+            if step < 2:
+                said.append(done)
             what = "warm-up" if step == 0 else f"step {step}/{args.steps}"
             print(f"{what:>10}  {side.name:<8} {done['seconds']['step']:7.1f} s  {done['tokens']} tokens", flush=True)
     return first
 
 
-def agreement(first: list[Any], folder: Path) -> dict[str, Any]:
-    """How far the two sides' first steps are apart: relative differences."""
-    trl, klimb = first
-    numbers = ("loss", "logp_chosen", "logp_rejected")
-    found = {name: relative(trl[name], klimb[name]) for name in numbers if klimb.get(name) is not None}
+def agreement(first: list[list[Any]], folder: Path) -> dict[str, Any]:
+    """How far the two sides' first two steps are apart: relative differences; the gradient of the first one alone.
+
+    Stops where a loss would agree whatever the sides compute: log 2, that of a reference which is the policy itself.
+    """
+    found: dict[str, Any] = {}
+    for (trl, klimb), when in zip(zip(*first, strict=True), ("", "_second"), strict=True):
+        if klimb.get("logp_chosen") is not None and abs(klimb["loss"] - math.log(2)) < ENOUGH:
+            raise SystemExit("the reference is the policy itself: every loss is log 2, and nothing is compared")
+        names = [name for name in ("loss", "logp_chosen", "logp_rejected") if klimb.get(name) is not None]
+        found |= {name + when: relative(trl[name], klimb[name]) for name in names}
     return found | compared(folder / "trl" / "gradient", folder / "klimb" / "gradient")
 
 
@@ -145,17 +154,16 @@ def summary(sides: list[Contestant], args: argparse.Namespace) -> dict[str, Any]
 
 
 def told(found: dict[str, Any], exact: bool) -> None:
-    """Says how the first steps agree; in float32 stops with an error where they do not."""
+    """Says how the first two steps agree; in float32 stops with an error where they do not."""
     gaps = {
         name: value for name, value in found.items() if name not in ("parameters", "grad_norm", "gradient_worst_of")
     }
     line = ", ".join(f"{name} {value:.1e}" for name, value in gaps.items())
-    print(
-        f"first step, relative differences: {line} (of {found['gradient_worst_of']}, {found['parameters']} parameters)"
-    )
+    where = f"of {found['gradient_worst_of']}, {found['parameters']} parameters"
+    print(f"first two steps, relative differences: {line} ({where})")
     bad = [name for name in gaps if name != "gradient_worst" and not gaps[name] <= ENOUGH]
     if exact and bad:
-        raise SystemExit(f"the two sides do not make the same first step: {', '.join(bad)} above {ENOUGH:.0e}")
+        raise SystemExit(f"the two sides do not make the same first two steps: {', '.join(bad)} above {ENOUGH:.0e}")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from pairs_agreement import write_gradient
 from pairs_work import head, recipe
 
-from klimb import run
+from klimb import crew, run
 from klimb.policy.policy import Policy
+from klimb.session import Session
 from klimb.training.optimizer import MasterAdamW
 
 
@@ -74,6 +76,17 @@ def begin_with_head() -> None:
     vars_of(Policy, "add_critic", added)
 
 
+def begin_with_reference(name: str) -> None:
+    """The reference is the model in this folder, as on the other side."""
+    load = vars(crew)["_reference"]
+
+    def other(session: Session) -> Any:
+        model = session.recipe.model.model_copy(update={"name": name})
+        return load(replace(session, recipe=session.recipe.model_copy(update={"model": model})))
+
+    vars(crew)["_reference"] = other
+
+
 def vars_of(owner: type, name: str, value: Any) -> None:
     """Puts a function in place of a class's own."""
     setattr(owner, name, value)
@@ -87,4 +100,6 @@ if __name__ == "__main__":
     vars(run)["Tracking"] = Pairwise
     keep_first_gradient(FOLDER / "gradient")
     begin_with_head()
+    if JOB["what"] == "dpo":
+        begin_with_reference(JOB["reference"])
     run.train(recipe(JOB, FOLDER), run=FOLDER / "run")

@@ -43,8 +43,11 @@ def dpo(job: dict[str, Any]) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
     precompute = {"precompute_ref_log_probs": job["precompute"], "beta": job["beta"]}
+    model, reference = (
+        AutoModelForCausalLM.from_pretrained(job[n], dtype=torch.float32) for n in ("model", "reference")
+    )
     return Ready(
-        model=AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
+        model=model, ref_model=reference,
         args=settings(job, DPOConfig, precompute), train_dataset=rows_of(job["ids"]),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
     )  # fmt: skip

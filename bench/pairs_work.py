@@ -12,6 +12,7 @@ import torch
 
 from klimb.config import resolve
 from klimb.data.preferences import Preferences
+from klimb.policy.base import PolicySettings
 from klimb.policy.loading import load
 from klimb.recipe import Recipe
 from klimb.seeds import permutation
@@ -21,6 +22,7 @@ from klimb.types import Group, Reply
 
 NEVER = 10**6
 HEAD_SCALE = 0.02
+NOISE = 0.02
 Row = dict[str, Any]
 
 
@@ -106,6 +108,19 @@ def _ids(group: Group) -> Row:
 def head(width: int) -> torch.Tensor:
     """The first weights of both sides' value head (d): not zero, so that the first gradient reaches every layer."""
     return torch.randn(width, generator=torch.Generator().manual_seed(0)) * HEAD_SCALE
+
+
+def other_model(name: str, folder: Path) -> str:
+    """A folder with the same model, its weights moved a little: the reference of both sides.
+
+    Where the reference is the policy itself, every log-ratio is zero and every loss log 2, whoever computes it.
+    """
+    policy, draw = load(PolicySettings(name=name, precision="float32", device="cpu")), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(torch.randn(weight.shape, generator=draw) * NOISE * weight.std())
+    policy.save(folder)
+    return str(folder)
 
 
 def _write(path: Path, rows: list[Row]) -> None:

@@ -185,14 +185,17 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
 
     recipe, source = session.recipe, session.recipe.source
     settings, sampling, seed, tokens = recipe.evaluation, recipe.sampling, recipe.seed, recipe.training.micro_tokens
+    known = learner.reference
     if not isinstance(source, Given):
-        return Examiner(session, version, rundir, session.held_out)
+        examiner = Examiner(session, version, rundir, session.held_out)
+        if known is None or recipe.objective.carried.refresh is not None:
+            return examiner
+        return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens
     if recipe.objective.critic:
         return RewardExam(asked, session.problems.given, session.policy, tokens, most)
     plain = Unscored(asked, settings, sampling, session.own, seed)
     ask = Examiner(session, version, rundir, asked) if recipe.rewards else plain
-    known = learner.reference
     start = known.policy if isinstance(known, Remembered) else _reference(session)
     far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
     return PreferenceExam(ask, far, asked, session.problems.given, most)

@@ -13,9 +13,9 @@ from klimb.batch import Batch
 from klimb.evaluation.answers import Unscored, drawn, noted
 from klimb.evaluation.base import Evaluate
 from klimb.evaluation.divergence import Divergence
-from klimb.evaluation.preferences import PreferenceExam, implicit, paired
+from klimb.evaluation.preferences import PreferenceExam
 from klimb.generation.base import Request, Sampling
-from klimb.types import Completion, Finish, Prompt, Reply, Transform
+from klimb.types import Completion, Finish, Prompt, Transform
 
 HERE, THERE = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 KL = float((HERE.softmax(0) * (HERE.log_softmax(0) - THERE.log_softmax(0))).sum())
@@ -56,6 +56,7 @@ def test_the_divergence_is_exact_at_each_token_and_summed_over_the_answer() -> N
     metrics, drawn, _ = asked()
     assert metrics["eval/kl"] == pytest.approx(2 * KL) and metrics["eval/length"] == 2.0
     assert metrics["eval/kl_low"] == pytest.approx(2 * KL - 1.96 * KL / 3**0.5)
+    assert (metrics["eval/distinct_1"], metrics["eval/distinct_2"]) == (1 / 6, 1 / 3)
     assert drawn == [Sampling(max_tokens=9, stop=("\n",))]
 
 
@@ -79,20 +80,3 @@ def test_what_was_measured_of_each_prompt_is_noted_at_its_answer() -> None:
     assert found["eval/kl"] == pytest.approx(1.5 * KL)
     again = noted(told, "eval/implicit_gap", {"p1": 0.25})
     assert [len(group.rollouts[0].scores) for group in again] == [1, 2]
-    assert implicit([2.0, 0.0, -1.0, 0.5])["eval/implicit_accuracy"] == 2.5 / 4 and implicit([]) == {}
-
-
-def test_held_out_answers_are_cut_as_those_of_training_are() -> None:
-    class Letters:
-        @staticmethod
-        def reply(text: str) -> tuple[int, ...]:
-            return (*map(ord, text), 2)
-
-    given = {"p": (Reply("yes", True), Reply("no", False))}
-    pair = paired(Prompt("p", tokens=(1,)), given, Letters(), 3)
-    assert pair is not None
-    assert [(row.completion.tokens, row.completion.finish) for row in pair.rollouts] == [
-        (tuple(map(ord, "yes")), Finish.LENGTH),
-        ((*map(ord, "no"), 2), Finish.EOS),
-    ]
-    assert paired(Prompt("q", tokens=(1,)), given, Letters(), None) is None

@@ -48,7 +48,9 @@ def test_hypo_without_a_weight_trains_to_the_bits_of_dpo(tmp_path: Path) -> None
     held = run(tmp_path / "held", objective={"type": "hypo", "kl_weight": 0.5}, **MIXTURE)
     assert weights(plain) == weights(free) != weights(held)
     assert plain.before["eval/implicit_accuracy"] == 0.5 and plain.before["eval/kl"] == 0.0
-    assert plain.after["eval/pairs"] == 8
+    assert plain.after["eval/pairs"] == 8 and plain.before["eval/drift_chosen"] == 0.0
+    drift = plain.after["eval/drift_chosen"] - plain.after["eval/drift_rejected"]
+    assert drift == pytest.approx(plain.after["eval/implicit_gap"], rel=1e-5)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -85,8 +87,26 @@ def test_a_fork_remembers_nothing_of_what_it_came_from_and_a_continued_run_does(
 )
 def test_other_kinds_of_answers_train(objective: dict[str, Any], source: dict[str, Any], tmp_path: Path) -> None:
     result = run(tmp_path, objective=objective, source=source, training={"steps": 2, "micro_tokens": 64})
-    assert result.step == 2 and result.after["eval/kl"] > 0
+    assert result.step == 2 and result.after["eval/kl"] > 0 and result.after["eval/nll"] != result.before["eval/nll"]
     assert not any("group/degenerate" in line for line in RunDir.open(tmp_path).read_metrics())
+
+
+ONLINE: dict[str, Any] = {
+    "data": {"type": "echo-digit"}, "rewards": [{"type": "exact"}], "evaluation": {"problems": 8},
+    "training": {"steps": 1, "micro_tokens": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind"), [({"type": "dpo"}, "online_pairs"), ({"type": "ppo", "beta": 0.1}, "online")]
+)
+def test_an_online_run_with_a_reference_says_how_far_it_went(
+    objective: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    source = {"type": kind, "prompts": 2, "completions": 4}
+    result = run(tmp_path, **ONLINE, objective=objective, source=source)
+    assert result.before["eval/kl"] == 0.0 <= result.after["eval/kl"] and "eval/accuracy" in result.after
+    assert "eval/implicit_accuracy" not in result.after
 
 
 def test_rewards_beside_given_answers_score_the_held_out_ones_and_teach_nothing(tmp_path: Path) -> None:
@@ -183,3 +203,4 @@ def test_online_dpo_learns_from_pairs_of_its_own_samples(root: Path, tmp_path: P
     result = klimb.train(klimb.load_recipe(root / "recipes/tiny-online-dpo.yaml"), run=tmp_path)
     assert time.process_time() - started < 40
     assert result.before["eval/accuracy"] < 0.1 and result.after["eval/accuracy"] > 0.9
+    assert result.before["eval/kl"] == 0.0 and result.after["eval/kl_low"] > 1.0

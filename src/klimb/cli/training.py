@@ -50,6 +50,7 @@ def summary(result: RunResult) -> str:
         lines += _row("longer wins", result, "eval/longer_wins", None)
         lines += _row("calibration", result, "eval/reward_calibration", None)
         lines += _ranged("KL to start", result, "eval/kl", " nats")
+        lines += _row("nats a token", result, "eval/nll", None)
         lines += _ranged("mean score", result, "eval/score")
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from klimb import functional as F
 from klimb.evaluation.answers import drawn, noted
+from klimb.evaluation.given import Model
 from klimb.evaluation.intervals import normal
 from klimb.generation.base import Sampler, Sampling
 from klimb.types import Group, Transform
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from klimb.batch import Batch
-
-Model = Any
-"""A policy: it gives log-probs when called, `distributions`, and `reply` for the token ids of an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
-from klimb.evaluation.divergence import Model
+from klimb.evaluation.given import Model, paired
 from klimb.evaluation.intervals import wilson
-from klimb.evaluation.preferences import paired
 from klimb.types import Group, Label, Prompt, Reply
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class RewardExam:
         from klimb.batch import Batch
 
         found: list[tuple[Measured, Measured]] = []
-        groups = [group for prompt in self.prompts if (group := paired(prompt, self.given, self.policy, self.most))]
+        groups = paired(self.prompts, self.given, self.policy, self.most)
         for part in Batch.of(groups).split(self.tokens) if groups else ():
             with torch.no_grad():
                 rewards = self.policy(part).value[part.lengths.cumsum(0) - 1].tolist()

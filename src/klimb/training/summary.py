@@ -8,9 +8,9 @@ from statistics import fmean, pstdev
 
 import numpy as np
 
+from klimb.evaluation.diversity import diversity
 from klimb.sources.base import tokens_of
 from klimb.tracking.hacking import hacking
-from klimb.training.diversity import diversity
 from klimb.types import Finish, Group, Outcome
 
 

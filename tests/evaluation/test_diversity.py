@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from klimb.evaluation.diversity import distinct, diversity, repetition
 from klimb.tracking.metrics import unknown
-from klimb.training.diversity import distinct, diversity, repetition
 from klimb.types import Completion, Finish, Group, Prompt, Rollout
 
 
