@@ -23,6 +23,7 @@ from klimb.rundir import RunDir, step_of
 
 if TYPE_CHECKING:
     from klimb.batch import Batch
+    from klimb.lens.statistics import Overlap
     from klimb.policy.policy import Policy
     from klimb.types import Group
 
@@ -214,13 +215,13 @@ class _Run:
             return None
         return policy
 
-    def _overlaps(self, step: int, view: View, initial: Policy | None) -> dict[str, float]:
+    def _overlaps(self, step: int, view: View, initial: Policy | None) -> dict[str, Overlap]:
         """How much of the top-entropy set is that of the initial policy: at other steps of the run, and here."""
         from klimb.batch import Batch
         from klimb.lens import statistics
         from klimb.lens.measure import entropies
 
-        found: dict[str, float] = {}
+        found: dict[str, Overlap] = {}
         if initial is None:
             return found
         for other in _spaced([at for at in self.steps() if at != step], COURSE_STEPS):

@@ -28,7 +28,7 @@ from klimb.sources.buffer import Replays
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
 from klimb.tracking.alerts import AnyAlert
-from klimb.tracking.watching import unwatched
+from klimb.tracking.watching import unmoved, unwatched
 from klimb.training.base import AdamW, AnyOptimizer, Checkpoints, NoCorrection, Training
 
 
@@ -145,6 +145,7 @@ class Recipe(Settings):
                 "objective.allow_bias=true accepts it as it is",
             )
         yield from validity.faults(self.situation)
+        yield from unmoved(self.alerts, self.situation.updates, objective.refers)
         yield from self.selector.conflicts(objective.kl_place)
         yield from self._reward_faults()
         if isinstance(source, Replays):

@@ -145,3 +145,24 @@ def test_a_completion_of_8000_tokens_opens_at_once_and_keys_reach_its_end(watche
     )
     assert took < 500
     assert watched.said == []
+
+
+def test_a_long_prompt_that_has_the_focus_scrolls_by_keys_and_a_short_one_gives_them_to_the_tokens(
+    watched: Watched, tmp_path: Path
+) -> None:
+    known = ["line\n" * 400, "short"]
+    page = watched.open(write_page([hostile.view(known)], tmp_path / "lens.html"))
+    page.focus("pre")
+    watched.press("PageDown", "ArrowDown")
+    page.wait_for_function("document.querySelector('pre').scrollTop > 40")
+    watched.press("End")
+    page.wait_for_function(
+        "(([p]) => p.scrollTop + p.clientHeight >= p.scrollHeight - 2)(document.querySelectorAll('pre'))"
+    )
+    assert watched.text("#turns output") == "1 of 2"
+    assert page.query_selector(".t.at") is None
+    watched.press("]")
+    page.focus("pre")
+    watched.press("End")
+    assert "token 2 of 2" in watched.text("#place")
+    assert watched.said == []

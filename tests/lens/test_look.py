@@ -100,7 +100,8 @@ def test_a_step_has_every_value_and_the_ratio_is_new_over_recorded(run: Path) ->
     assert np.abs(values["ratio"] - 1).max() > 1e-4, "the policy has moved"
     assert values["kl"].max() > 1e-4
     assert set(view.overlaps) >= {"1", "9"}
-    assert view.overlaps["1"] == 1.0, "the initial policy drew the first step"
+    assert view.overlaps["1"].share == 1.0, "the initial policy drew the first step"
+    assert (view.overlaps["9"].of, view.overlaps["9"].tokens) == (-(-len(view.tokens) // 5), len(view.tokens))
 
 
 def test_the_first_step_of_a_run_without_checkpoints_is_measured_by_the_initial_policy(
@@ -152,13 +153,19 @@ def test_what_is_not_there_is_named_before_a_model_is_loaded(run: Path, tmp_path
 def test_the_command_writes_page_numbers_and_figures(run: Path, tmp_path: Path) -> None:
     page, numbers, plots = tmp_path / "p.html", tmp_path / "n.json", tmp_path / "plots"
     words = ("--step", 9, "--against", run, "--against-step", 2, "--out", page, "--json", numbers, "--plots", plots)
-    assert command("lens", run, *words) == 0
+    assert command("lens", run, *words, "--least", 1) == 0
     assert page.read_text().count("<svg") >= 4
     views = json.loads(numbers.read_text())["views"]
     assert [view["name"] for view in views] == ["small, step 9", "small, step 2"]
     assert len(views[0]["rows"]) == 16
     names = {path.name for path in plots.iterdir()}
     assert {"entropy.svg", "entropy.png", "change.svg", "overlap.png", "kept.svg"} <= names
+    told = views[0]["distributions"]
+    texts = {one["text"] for one in (*told["highest"], *told["lowest"])}
+    assert told["least"] == 1 and min(one["count"] for one in (*told["highest"], *told["lowest"])) == 1
+    assert len(texts) == len(told["highest"]) + len(told["lowest"])
+    assert set(told["overlaps"]["9"]) == {"share", "of", "tokens"}
+    assert f">{told['overlaps']['9']['of']}<" in (plots / "overlap.svg").read_text(), "each point says of how many"
     assert (plots / "entropy.png").read_bytes().startswith(b"\x89PNG")
 
 

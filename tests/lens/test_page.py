@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from klimb.lens import palette
 from klimb.lens.page import numbers, render
 from klimb.lens.plots import for_page
+from klimb.lens.summary import summarise
 from tests.lens import hostile
 
 
@@ -117,9 +119,16 @@ def test_the_numbers_are_json_and_those_of_the_view() -> None:
     assert found["distributions"]["threshold"] == pytest.approx(float(np.sort(view.values["entropy"])[-2]))
 
 
-def test_figures_carry_no_style_attribute() -> None:
-    from klimb.lens.summary import summarise
+def test_tokens_that_write_the_same_string_are_one_string_and_how_often_it_must_occur_is_said() -> None:
+    view = hostile.view(["one", "one", "two"])
+    found = summarise(replace(view, least=4))
+    entropy = view.values["entropy"]
+    assert [(one.text, one.count) for one in found.highest] == [("one", 4)] and found.lowest == []
+    assert found.highest[0].mean == pytest.approx(float(entropy[:4].mean()))
+    assert {one.text for one in summarise(replace(view, least=2)).lowest} == {"one"} and summarise(view).least == 3
 
+
+def test_figures_carry_no_style_attribute() -> None:
     drawn = for_page([("a", summarise(hostile.view(hostile.texts())))])
     assert {"entropy", "kept"} <= set(drawn)
     assert all("style=" not in svg and "<style" not in svg for svg in drawn.values())

@@ -71,9 +71,9 @@ def test_the_kept_share_is_given_for_each_reward_and_rows_without_one_do_not_ent
 
 
 def test_the_overlap_is_the_share_of_the_set_that_the_other_has_too() -> None:
-    assert S.overlap(H, H) == 1.0
-    assert S.overlap(H, np.array([9, 8, 0, 0, 0], np.float32), 0.4) == 0.0
-    assert S.overlap(H, np.array([0, 0, 9, 8, 0], np.float32), 0.4) == 0.5
+    assert S.overlap(H, H) == S.Overlap(1.0, 1, 5)
+    assert S.overlap(H, np.array([9, 8, 0, 0, 0], np.float32), 0.4) == S.Overlap(0.0, 2, 5)
+    assert S.overlap(H, np.array([0, 0, 9, 8, 0], np.float32), 0.4) == S.Overlap(0.5, 2, 5)
     assert S.overlap(np.zeros(0, np.float32), np.zeros(0, np.float32)) is None
 
 

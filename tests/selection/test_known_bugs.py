@@ -20,8 +20,11 @@ from klimb.objectives.penalty import KL
 from klimb.policy.heads import HeadRule, token_logps
 from klimb.recipe import Recipe
 from klimb.selection import Bottom, Every, Top
+from klimb.selection.base import EntropyOf
+from klimb.training.selecting import ranked
 from klimb.training.weighing import weigh
 from tests.selection.kit import selector_of, some
+from tests.training.toy import Bigram, groups
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,8 +157,18 @@ def head(dtype: torch.dtype, scale: float = 1.0) -> tuple[torch.Tensor, torch.Te
 
 def test_the_temperature_that_is_ranked_is_the_one_of_sampling_unless_said() -> None:
     """Entropy at a temperature other than 1, or under top-p: which distribution is meant must be stated."""
-    description = Top.model_fields["entropy"].annotation.model_fields["temperature"].description  # type: ignore[union-attr]
-    assert description is not None and "unset = that of sampling" in description
+    warm = Batch.of(groups(4)).replace(temperature=0.7)
+    recorded = warm.replace(entropy=torch.rand(len(warm.tokens), generator=torch.Generator().manual_seed(1)))
+    assert ranked(recorded, Top(), Bigram(), 999) is recorded, "what the sampler recorded, as it is"
+    for temperature in (None, 3.0):
+        selector = Top(entropy=EntropyOf(of="current", temperature=temperature))
+        found = ranked(recorded, selector, Bigram(), 999)
+        wanted = Bigram()(warm.replace(temperature=temperature or 0.7)).entropy
+        assert found.entropy is not None and torch.equal(found.entropy, wanted)
+        assert found.temperature == 0.7, "what is learned from has the temperature that it was drawn at"
+        keep = selector.keep(found)
+        assert wanted[keep].min() >= wanted[found.learn & ~keep].max()
+        assert not torch.equal(keep, selector.keep(recorded))
     recipe = settings(selector={"type": "top", "entropy": {"temperature": 2.0}})
     with pytest.raises(Exception, match=r"entropy.of=current"):
         resolve(Recipe, recipe)

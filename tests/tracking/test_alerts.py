@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,34 @@ def test_a_rule_trips_on_what_it_is_for_and_on_nothing_else(
 ) -> None:
     found = rule(**settings).trips(history)
     assert (what in found) if what else (found == "")
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "word"),
+    [
+        ({"type": "kl-spike"}, {}, r"policy/kl_old.*one update a batch.*source\.minibatches=2"),
+        ({"type": "metric", "metric": "policy/clip_share", "above": 0.3}, {}, "policy/clip_share.*always 0"),
+        ({"type": "kl-spike", "metric": "policy/kl_ref"}, {"minibatches": 2}, r"policy/kl_ref.*objective\.beta"),
+        ({"type": "kl-spike"}, {"minibatches": 2}, None),
+        ({"type": "kl-spike"}, {"epochs": 2}, None),
+        ({"type": "metric", "metric": "policy/entropy", "below": 0.1}, {}, None),
+    ],
+)
+def test_a_rule_whose_metric_cannot_move_is_refused(
+    root: Path, rule: dict[str, Any], changes: dict[str, int], word: str | None
+) -> None:
+    recipe = yaml.safe_load((root / "recipes/tiny-dapo.yaml").read_text("utf-8"))
+    recipe |= {"alerts": [rule], "source": recipe["source"] | changes}
+    if word is None:
+        assert len(resolve(Recipe, recipe).alerts) == 1
+    else:
+        with pytest.raises(SettingsError, match=word):
+            resolve(Recipe, recipe)
+
+
+def test_a_spike_from_a_reference_that_there_is_can_be_watched(root: Path) -> None:
+    recipe = yaml.safe_load((root / "recipes/tiny-grpo-kl.yaml").read_text("utf-8"))
+    assert resolve(Recipe, recipe | {"alerts": [{"type": "kl-spike", "metric": "policy/kl_ref"}]}).alerts
 
 
 @pytest.mark.parametrize("type_", ["entropy-collapse", "kl-spike", "degenerate", "truncation", "overoptimised"])

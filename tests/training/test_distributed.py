@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
-from klimb.objectives import AnyObjective, Custom
+from klimb.objectives import DAPO, AnyObjective, Custom
 from klimb.proving.samples import outputs
+from klimb.selection import Top
+from klimb.training import distributed
 from klimb.training.weighing import weigh
 from tests.training.ranks import CASES, OBJECTIVES, case, share
 
@@ -36,6 +39,19 @@ def test_a_batch_split_over_two_ranks_one_of_them_possibly_empty_has_the_loss_an
         for found in ranks:
             torch.testing.assert_close(found[f"loss{index}"], loss.detach(), rtol=1e-6, atol=1e-7)
             torch.testing.assert_close(found[f"gradient{index}"], table.grad, rtol=1e-6, atol=1e-8)
+
+
+def test_one_rank_ranks_its_own_parts_as_a_run_does(tmp_path: Path) -> None:
+    selector, whole = Top(share=0.3, population="micro"), DAPO().advantage(case()[0])
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
+    try:
+        found = distributed.weigh(whole, DAPO(), selector, 12)
+    finally:
+        dist.destroy_process_group()
+    wanted = weigh(whole, DAPO(), selector, 12)
+    assert torch.equal(found.learn, wanted.learn)
+    torch.testing.assert_close(found.weight, wanted.weight)
+    assert int(found.learn.sum()) > int(weigh(whole, DAPO(), selector).learn.sum()), "the cut into parts is seen"
 
 
 def test_there_is_one_of_each_kind_of_policy_objective() -> None:

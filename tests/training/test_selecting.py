@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from klimb import functional as F
 from klimb.batch import Batch, Outputs, Terms
 from klimb.errors import GenerationError
 from klimb.objectives.base import Objective
@@ -18,9 +17,10 @@ from klimb.objectives.dapo import DAPO
 from klimb.selection import Above, Bottom, Every, Random, Selector, Top
 from klimb.selection.base import EntropyOf
 from klimb.tracking.metrics import unknown
-from klimb.training.base import AdamW, Training, Truncate
+from klimb.training.base import AdamW, Training
 from klimb.training.optimizer import MasterAdamW
 from klimb.training.reference import outputs
+from klimb.training.selecting import clipped_of_all
 from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
 from klimb.training.tally import Tally
@@ -170,39 +170,25 @@ def test_the_numbers_that_are_told_are_those_of_the_kept_and_the_dropped() -> No
     assert metrics["selection/threshold"] == pytest.approx(float(whole.entropy[keep].min()))
 
 
-def test_groups_without_a_signal_are_ranked_and_the_share_that_is_kept_beside_them_is_told() -> None:
-    whole, selector = batch(), Top(share=0.3)
-    flat = whole.group < 2
-    whole = whole.replace(reward=torch.where(flat, torch.ones_like(whole.reward), whole.reward))
-    able = ~flat[whole.row] & whole.learn
-    keep = selector.keep(whole)
-    metrics = run(learner(selector), whole).metrics()
-    assert metrics["selection/share"] == pytest.approx(
-        F.selection.size(0.3, int(whole.learn.sum())) / int(whole.learn.sum())
-    )
-    assert metrics["selection/share_live"] == pytest.approx(int((keep & able).sum()) / int(able.sum()), rel=1e-6)
-    assert int((keep & ~able).sum()) > 0 and metrics["tokens/trained"] == int((keep & able).sum())
-    none = run(learner(selector), whole.replace(reward=torch.ones_like(whole.reward))).metrics()
-    assert none["selection/share"] > 0 and "selection/share_live" not in none
-
-
 def test_the_clip_share_is_told_over_the_kept_and_over_all() -> None:
     """Kept tokens are those that moved; a share over all tokens looks smaller, and both are right."""
+    objective, selector = DAPO(), Top(share=0.25)
     whole = batch()
-    made = learner(Top(share=0.25), DAPO(eps_low=1e-6, eps_high=1e-6), passes=Passes(epochs=3))
-    metrics = run(made, whole).metrics()
-    assert 0 < metrics["selection/clip_share_all"] <= 1
-    assert metrics["selection/clip_share_all"] != metrics["policy/clip_share"]
-
-
-def test_an_importance_correction_weighs_both_shares() -> None:
-    whole = batch()
-    with torch.no_grad():
-        whole = whole.replace(sampler=Bigram()(whole).logp + 0.3)
-    settings = Training(micro_tokens=10_000, correction=Truncate(cap=2.0))
-    tally = run(learner(Top(), settings=settings), whole)
-    assert tally.weight < 1.0
-    assert tally.counts["whole"] < 1.0
+    old = torch.full((len(whole.tokens),), -2.0)
+    chosen = weigh(objective.advantage(whole.replace(old=old)), objective, selector)
+    assert chosen.advantage is not None and chosen.entropy is not None
+    moved = (chosen.entropy > 0.6) & (torch.arange(len(old)) % 2 == 0) & (chosen.advantage != 0)
+    now = Outputs(old + torch.where(moved, 0.5 * chosen.advantage.sign(), torch.zeros_like(old)), torch.zeros_like(old))
+    tally = Tally()
+    tally.add(objective.loss(now, chosen), float(chosen.weight.sum()))  # type: ignore[union-attr]
+    clipped_of_all(tally, objective, now, chosen)
+    metrics = tally.metrics()
+    kept, every = (int((moved & mask).sum()) / int(mask.sum()) for mask in (chosen.learn, whole.learn))
+    assert kept > 1.2 * every > 0
+    assert metrics["policy/clip_share"] == pytest.approx(kept, rel=1e-5)
+    assert metrics["selection/clip_share_all"] == pytest.approx(every, rel=1e-5)
+    steps = run(learner(selector, DAPO(eps_low=1e-6, eps_high=1e-6), passes=Passes(epochs=3)), whole).metrics()
+    assert 0 < steps["selection/clip_share_all"] <= 1
 
 
 def test_a_missing_entropy_is_one_clear_error() -> None:

@@ -163,13 +163,14 @@ def prove(
 
 
 @app.command()
-def lens(
+def lens(  # noqa: PLR0913 typer reads the options from the signature
     target: Annotated[Path, typer.Argument(metavar="RUN_OR_FILE", help="A run directory, or JSONL with --model.")],
     out: Annotated[Path | None, typer.Option(help="The page; by default lens.html in the run.")] = None,
     step: Annotated[int | None, typer.Option(min=1, help="The step; by default the newest.")] = None,
     against: Annotated[Path | None, typer.Option(metavar="RUN", help="Another run beside it.")] = None,
     against_step: Annotated[int | None, typer.Option(min=1, help="Another step beside it.")] = None,
     model: Annotated[str | None, typer.Option(help="Scores a file of prompt and completion rows.")] = None,
+    least: Annotated[int | None, typer.Option(min=1, help="How often a token string must occur to be listed.")] = None,
     numbers: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All numbers too.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The figures too, as SVG and PNG.")] = None,
 ) -> None:
@@ -177,4 +178,4 @@ def lens(
     from klimb.cli import lensing
 
     outputs = lensing.Outputs(out, numbers, plots)
-    print(lensing.lens(lensing.Wanted(target, model, step, against, against_step), outputs))
+    print(lensing.lens(lensing.Wanted(target, model, step, against, against_step, least), outputs))

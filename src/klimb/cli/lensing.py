@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Wanted:
     step: int | None = None
     against: Path | None = None
     against_step: int | None = None
+    least: int | None = None
 
 
 def lens(wanted: Wanted, outputs: Outputs) -> Path:
@@ -45,7 +46,7 @@ def lens(wanted: Wanted, outputs: Outputs) -> Path:
     for file in filter(None, (outputs.page, outputs.numbers)):
         if not file.parent.is_dir():
             raise RunError(f"write {file}", f"no folder {file.parent}", "make it, or name another file")
-    views = _views(wanted)
+    views = [replace(view, least=wanted.least) for view in _views(wanted)]
     page = outputs.page or beside
     _write(views, page, outputs)
     return page

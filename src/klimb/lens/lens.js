@@ -279,7 +279,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;
-    const number = Number(event.key);
+    const number = Number(event.key), over = event.target;
+    if (over.tagName === "PRE" && over.scrollHeight > over.clientHeight && event.key.length > 1) return; // it scrolls
     if (event.key >= "1" && event.key <= "9" && number <= data.colourings.length) recolour(number - 1);
     else if (keys[event.key]) keys[event.key]();
     else return;

@@ -125,10 +125,12 @@ def _change(axes: Any, named: Named, shades: Sequence[str]) -> bool:
 def _overlap(axes: Any, named: Named, shades: Sequence[str]) -> bool:
     shown = [(name, one.overlaps) for name, one in named if len(one.overlaps) > 1]
     for (name, course), colour in zip(shown, shades, strict=False):
-        shares = [100 * share for share in course.values()]
+        shares = [100 * one.share for one in course.values()]
         axes.plot([int(at) for at in course], shares, color=colour, marker="o", markersize=3.5, label=name)
+        for (at, one), share in zip(course.items(), shares, strict=True):
+            axes.annotate(str(one.of), (int(at), share), (0, -9), textcoords="offset points", ha="center", fontsize=6)
     axes.set_ylim(0, 104)
-    _named(axes, "step whose rollouts are compared", "share of the top 20 % (%)")
+    _named(axes, "step (at each point: of how many top tokens of its rollouts)", "share of the top 20 % (%)")
     return bool(shown)
 
 

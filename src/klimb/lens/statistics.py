@@ -46,6 +46,15 @@ class Word:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The share of a top set that is in another one, the size of that set, and of how many tokens it is the top."""
+
+    share: float
+    of: int
+    tokens: int
+
+
 def top(entropy: Floats, rho: float = RHO) -> Mask:
     """The ceil(rho n) tokens of highest entropy; of equal ones the earlier first."""
     chosen = np.zeros(entropy.size, bool)
@@ -107,10 +116,11 @@ def kept_by_reward(kept: Mask, reward: Floats, most: int = 8) -> list[Bin]:
     return _binned(where, kept.astype(np.float32), list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)))
 
 
-def overlap(one: Floats, other: Floats, rho: float = RHO) -> float | None:
-    """The share of the top-rho set of `one` that is in that of `other`, over the same tokens."""
-    both = top(one, rho) & top(other, rho)
-    return float(both.sum() / top(one, rho).sum()) if one.size else None
+def overlap(one: Floats, other: Floats, rho: float = RHO) -> Overlap | None:
+    """The share of the top-rho set of `one` that is in that of `other`, over the same tokens; None where none are."""
+    mine = top(one, rho)
+    of = int(mine.sum())
+    return Overlap(float((mine & top(other, rho)).sum() / of), of, one.size) if of else None
 
 
 def change_by_percentile(before: Floats, after: Floats, bins: int = 20) -> list[Bin]:

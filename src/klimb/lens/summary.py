@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from klimb.lens import statistics
-from klimb.lens.statistics import Bin, Histogram
+from klimb.lens.statistics import Bin, Histogram, Overlap
 from klimb.lens.text import token
 from klimb.lens.view import View
 
@@ -42,11 +43,11 @@ class Summary:
     kept_by_reward: list[Bin] = field(default_factory=list)
     change: list[Bin] = field(default_factory=list)
     """The change of entropy since the initial policy, by percentile of the initial entropy."""
-    overlaps: Mapping[str, float] = field(default_factory=dict)
+    overlaps: Mapping[str, Overlap] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As values for JSON."""
-        return asdict(self) | {"overlaps": dict(self.overlaps)}
+        return asdict(self)
 
 
 def summarise(view: View) -> Summary:
@@ -54,8 +55,8 @@ def summarise(view: View) -> Summary:
     values, entropy = view.values, view.values.get("entropy")
     if entropy is None or not entropy.size:
         return Summary(int(view.tokens.size))
-    least = max(3, round(entropy.size / 1000))
-    high, low = statistics.by_word(view.tokens, entropy, least)
+    least = view.least or max(3, round(entropy.size / 1000))
+    high, low = statistics.by_word(_one_each(view), entropy, least)
     after, before = values.get("now_entropy"), values.get("initial_entropy")
     return Summary(
         tokens=int(view.tokens.size),
@@ -70,6 +71,14 @@ def summarise(view: View) -> Summary:
         change=statistics.change_by_percentile(before, after) if before is not None and after is not None else [],
         overlaps=view.overlaps,
     )
+
+
+def _one_each(view: View) -> NDArray[np.int64]:
+    """The tokens, with one id for all that are the same string."""
+    ids, where = np.unique(view.tokens, return_inverse=True)
+    first: dict[str, int] = {}
+    same = [first.setdefault(view.words(int(each)), int(each)) for each in ids]
+    return np.array(same, np.int64)[where]
 
 
 def _words(view: View, words: list[statistics.Word]) -> list[WordEntropy]:

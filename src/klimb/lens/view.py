@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from klimb.lens.statistics import Overlap
 from klimb.lens.words import Words
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ class View:
     probability: Floats | None = None
     live: Sequence[bool] = ()
     missing: Sequence[str] = ()
-    overlaps: Mapping[str, float] = field(default_factory=dict)
+    overlaps: Mapping[str, Overlap] = field(default_factory=dict)
     """The overlap of the top-entropy tokens with the initial policy's, by whose rollouts and weights it is."""
+    least: int | None = None
+    """How often a token string must occur to be listed; None = three times, and once in a thousand tokens."""
 
 
 def look(name: str, groups: Sequence[Group], scorers: Scorers, missing: Sequence[str] = ()) -> View:

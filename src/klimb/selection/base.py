@@ -86,7 +86,7 @@ class Share(Selector):
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     """rho: how much of each population is kept."""
     population: Literal["batch", "micro", "row"] = "batch"
-    """Among which tokens they are ranked: all of an optimizer step over all ranks; each part that
+    """Among which tokens they are ranked: all of an optimizer step; each part that
     `training.micro_tokens` cuts of the whole step, before rows without a gradient leave (as the paper's code does; the
     result then depends on it); each completion."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from klimb.errors import KlimbError
-from klimb.tracking.alerts import Alert, Hacked
+from klimb.tracking.alerts import Alert, Hacked, KLSpike, MetricAlert
 
 
 class Watcher:
@@ -54,6 +54,19 @@ def unwatched(rules: Sequence[Alert], weights: Mapping[str, float]) -> Iterator[
             found = f"its weight is {weights[rule.source]:g}" if rule.source in weights else "no reward has that name"
             cure = f"one of weight 0: {', '.join(held_out) or 'there is none, add one to rewards'}"
             yield KlimbError(f"an alert on the held-out source {rule.source!r}", found, cure)
+
+
+def unmoved(rules: Sequence[Alert], updates: int, refers: bool) -> Iterator[KlimbError]:
+    """A fault for each rule on a metric that is always zero with so many `updates` a batch, or that is never there."""
+    for rule in rules:
+        if not isinstance(rule, KLSpike | MetricAlert):
+            continue
+        asked = f"an alert ({rule.type}) on {rule.metric}"
+        if updates == 1 and (rule.metric == "policy/kl_old" or rule.metric.startswith("policy/clip_")):
+            found = "one update a batch, before which the policy is the one that sampled: it is always 0"
+            yield KlimbError(asked, found, "source.minibatches=2 (or source.epochs=2), or another metric")
+        if rule.metric == "policy/kl_ref" and not refers:
+            yield KlimbError(asked, "an objective without a reference, which never gives it", "objective.beta above 0")
 
 
 def _settings(rule: Alert) -> str:

@@ -1,7 +1,8 @@
 """A step over several processes: weights are made over the tokens of all ranks, gradients are summed.
 
-A rank's batch holds whole groups. Losses never divide, so the sum of the ranks' losses and gradients is that of one
-process; only what is made over the whole step (the weights) must see the tokens of all.
+Prepared, and not in use: a run is one process today, and tests alone start two. A rank's batch holds whole groups.
+Losses never divide, so the sum of the ranks' losses and gradients is that of one process; only what is made over the
+whole step (the weights) must see the tokens of all.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from klimb.batch import Batch
 from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
+from klimb.training.selecting import parts_of
 from klimb.training.weighing import narrowed
 
 
-def weigh(batch: Batch, objective: Objective, selector: Selector) -> Batch:
-    """As `klimb.training.weighing.weigh`, with weights made over the rows of every rank.
+def weigh(batch: Batch, objective: Objective, selector: Selector, tokens: int = 1 << 30) -> Batch:
+    """As `klimb.training.weighing.weigh`, with weights made over the rows of every rank; parts are of the rank's own.
 
     Every rank must call this, also with an empty batch.
     """
-    return narrowed(batch, selector.keep(batch), objective, selector, lambda one: _weights(one, objective))
+    keep = selector.keep(batch, parts_of(batch, tokens) if selector.by_parts else None)
+    return narrowed(batch, keep, objective, selector, lambda one: _weights(one, objective))
 
 
 def _weights(batch: Batch, objective: Objective) -> PerToken:
