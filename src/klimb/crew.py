@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
@@ -180,7 +181,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     from klimb.evaluation.answers import Unscored
     from klimb.evaluation.divergence import Divergence
     from klimb.evaluation.preferences import PreferenceExam
-    from klimb.evaluation.reward_model import RewardExam
+    from klimb.evaluation.reward_model import RewardExam, words_win
     from klimb.training.remembered import Remembered
 
     recipe, source = session.recipe, session.recipe.source
@@ -193,7 +194,8 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens
     if recipe.objective.critic:
-        return RewardExam(asked, session.problems.given, session.policy, tokens, most)
+        words = cache(partial(words_win, session.train, asked, session.problems.given))
+        return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     plain = Unscored(asked, settings, sampling, session.own, seed)
     ask = Examiner(session, version, rundir, asked) if recipe.rewards else plain
     start = known.policy if isinstance(known, Remembered) else _reference(session)

@@ -48,6 +48,7 @@ def summary(result: RunResult) -> str:
         lines += _row("preferred", result, "eval/implicit_accuracy", ("eval/implicit_low", "eval/implicit_high"))
         lines += _row("preferred", result, "eval/reward_accuracy", ("eval/reward_low", "eval/reward_high"))
         lines += _row("longer wins", result, "eval/longer_wins", None)
+        lines += _row("words win", result, "eval/words_win", None)
         lines += _row("calibration", result, "eval/reward_calibration", None)
         lines += _ranged("KL to start", result, "eval/kl", " nats")
         lines += _row("nats a token", result, "eval/nll", None)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
-from klimb.evaluation.given import Model, paired
+from klimb.data.inspecting import word_scores
+from klimb.evaluation.given import Model, Replies, paired
 from klimb.evaluation.intervals import wilson
-from klimb.types import Group, Label, Prompt, Reply
+from klimb.types import Group, Label, Prompt
 
 if TYPE_CHECKING:
     from klimb.policy.reward_head import Scale
 
 BINS = 10
+MOST = 2000
 PAIR = (Label.CHOSEN, Label.REJECTED)
 Measured = tuple[float, int]
 """An answer's reward, and its length in tokens."""
@@ -29,10 +31,12 @@ class RewardExam:
     """
 
     prompts: Sequence[Prompt]
-    given: Mapping[str, tuple[Reply, ...]]
+    given: Replies
     policy: Model
     tokens: int
     most: int | None = None
+    words: Callable[[], dict[str, float]] = dict
+    """`words_win` of the training pairs, the line to beat; asked at each evaluation."""
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
         """The metrics after `step`; nothing is sampled. Before training every pair is a tie, and counts as a half."""
@@ -44,7 +48,8 @@ class RewardExam:
         right = _wins(gaps) * len(gaps)
         low, high = wilson(round(right), len(gaps))
         found = {"eval/reward_accuracy": right / len(gaps), "eval/reward_low": low, "eval/reward_high": high}
-        found |= {"eval/longer_wins": _wins(longer)} | calibration(gaps)
+        found |= {"eval/longer_wins": _wins(longer)} | self.words()
+        found |= calibration(gaps)
         mean, std, _ = _spread(measured)
         return found | {"eval/reward_mean": mean, "eval/reward_std": std}, []
 
@@ -76,6 +81,18 @@ class RewardExam:
 def _spread(measured: Sequence[tuple[Measured, Measured]]) -> tuple[float, float, int]:
     rewards = [reward for pair in measured for reward, _ in pair]
     return fmean(rewards), pstdev(rewards), len(rewards)
+
+
+def words_win(learned: Sequence[Prompt], asked: Sequence[Prompt], given: Replies) -> dict[str, float]:
+    """How often a logistic model of words prefers what people do in the held-out pairs; empty without training pairs.
+
+    It is that of `klimb data inspect`: a pair is judged by the words of the other prompts, of the first MOST training
+    pairs and of the held-out ones.
+    """
+    known, new = ([(p, given[p.id]) for p in prompts if len(given.get(p.id, ())) == 2] for prompts in (learned, asked))
+    if not known or not new:
+        return {}
+    return {"eval/words_win": _wins(word_scores([*known[:MOST], *new])[-len(new) :])}
 
 
 def calibration(gaps: Sequence[float]) -> dict[str, float]:

@@ -198,6 +198,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("eval/reward_loss", "nats", "-log s(reward gap) of the held-out pairs; log 2 = nothing is known", "down"),
     Metric("eval/reward_calibration", "share", "expected calibration error of s(reward gap), ten bins", "down"),
     Metric("eval/longer_wins", "share", "held-out pairs whose chosen answer is the longer one: a line to beat"),
+    Metric("eval/words_win", "share", "held-out pairs whose chosen answer a model of words prefers: a line to beat"),
     Metric("eval/reward_mean", "reward", "mean reward of the held-out answers, chosen and rejected"),
     Metric("eval/reward_std", "reward", "spread of the rewards of the held-out answers"),
     Metric("eval/kl", "nats", "KL(pi||ref) of whole answers, on samples of the policy to held-out prompts", "down"),
