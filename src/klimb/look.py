@@ -88,8 +88,7 @@ def run_views(
 
     Raises RunError or DataError where there are no such rollouts; a model that cannot be loaded is only missing.
     """
-    models = Models()
-    first = _Run.open(path)
+    models, first = Models(), _Run.open(path)
     step = first.steps()[-1] if step is None else step
     asked = [(first, step)]
     if against is not None:

@@ -181,9 +181,8 @@ class Recipe(Settings):
 
     def _reward_faults(self) -> Iterator[KlimbError]:
         if self.source.scores and not self.rewards:
-            yield KlimbError(
-                f"learn from the rewards of source '{self.source.type}'", "no rewards", "give at least one in rewards"
-            )
+            asked = f"learn from the rewards of source '{self.source.type}'"
+            yield KlimbError(asked, "no rewards", "give at least one in rewards")
             return
         names = [reward.name or reward.type for reward in self.rewards]
         for name in sorted({name for name in names if names.count(name) > 1}):
@@ -192,7 +191,7 @@ class Recipe(Settings):
                 f"{names.count(name)} sources named '{name}'",
                 "give each its own rewards.N.name",
             )
-        weights = {reward.name or reward.type: reward.weight for reward in self.rewards}
+        weights = {name: reward.weight for name, reward in zip(names, self.rewards, strict=True)}
         samples = self.source.scores and self.source.sampled(1) != 0
         yield from unwatched(self.alerts, weights)
         yield from misfits(self.combining, weights, self.source.type, samples=samples)

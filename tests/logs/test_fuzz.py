@@ -14,9 +14,7 @@ from klimb.logs.checking import check
 from klimb.logs.importing import import_log
 from klimb.logs.rules import REFUSED, RULES
 from klimb.policy.policy import Policy
-from tests.logs.test_import import rows_of, tiny
-
-__all__ = ["tiny"]
+from tests.logs.test_import import rows_of
 
 VALUES: dict[str, Any] = {
     "null": None, "true": True, "zero": 0, "minus": -1, "three": 3, "huge": 10**400, "half": 0.5, "low": -1e300,

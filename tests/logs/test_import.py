@@ -12,13 +12,10 @@ import pytest
 
 from klimb import rollouts
 from klimb.batch import Batch
-from klimb.errors import DataError, SettingsError
+from klimb.errors import DataError
 from klimb.logs.checking import check
 from klimb.logs.importing import Imported, import_log
-from klimb.logs.maps import NAMED, LogMap, load_map
 from klimb.logs.rules import REFUSED, RULES, Note
-from klimb.policy.base import PolicySettings
-from klimb.policy.loading import load
 from klimb.policy.policy import Policy
 from klimb.types import Finish, Group, Message, Transform
 from tests.logs.malformed import EVERY
@@ -30,12 +27,6 @@ FILES = {
     "slime": "slime.jsonl",
     "openai": "openai.jsonl",
 }
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Callable[[str], Policy]:
-    policy = load(PolicySettings(), 0)
-    return lambda _: policy
 
 
 def rows_of(root: Path, name: str) -> list[dict[str, Any]]:
@@ -227,47 +218,3 @@ def test_no_usable_row_is_an_error_that_names_the_reasons(tmp_path: Path, tiny: 
 def test_klimbs_own_rollouts_need_no_import(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
     with pytest.raises(DataError, match="klimb logs check"):
         import_log(root / "tests/golden/rollouts-2.0.parquet", "chat", tmp_path / "out", tiny)
-
-
-def test_a_map_with_a_slip_of_the_pen_is_refused(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
-    (tmp_path / "m.yaml").write_text("base: trl\nprompt: promt\n")
-    with pytest.raises(SettingsError, match="prompt: prompt"):
-        import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    (tmp_path / "m.yaml").write_text("base: trl\npromt: x\n")
-    with pytest.raises(SettingsError, match="prompt"):
-        load_map(str(tmp_path / "m.yaml"))
-    with pytest.raises(SettingsError, match="--map trl"):
-        load_map("tlr")
-
-
-def test_every_named_map_is_a_good_map() -> None:
-    assert {name: load_map(name)[0].base for name in NAMED} == {name: name for name in NAMED}
-    assert LogMap().paths() == {}
-
-
-def test_a_share_of_a_score_that_is_not_there_is_refused(
-    root: Path, tmp_path: Path, tiny: Callable[[str], Policy]
-) -> None:
-    (tmp_path / "m.yaml").write_text("base: trl\nweights: {corect: 1.0}\n")
-    with pytest.raises(SettingsError, match=r"weights\.corect.*weights\.correct"):
-        import_log(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    (tmp_path / "m.yaml").write_text("base: trl\nweights: {correct: 2.0}\n")
-    found, groups = taken(sample(root, "trl"), str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    assert (groups[0].rollouts[0].reward, found.shares) == (2.0, {"correct": 2.0})
-
-
-def test_what_a_kept_column_cannot_hold_is_said(root: Path, tmp_path: Path, tiny: Callable[[str], Policy]) -> None:
-    (tmp_path / "m.yaml").write_text("base: trl\nrest: null\nscores: {s: correct}\ncolumns: [latency, more]\n")
-    row = {**rows_of(root, "trl")[0], "latency": 0.5, "more": {"a": [1, 2]}}
-    deep = "[" * 700 + "]" * 700
-    lines = [json.dumps(row), json.dumps({**row, "latency": float("nan"), "more": {"a": float("inf"), "b": "\ud83d"}})]
-    (tmp_path / "log").write_text("\n".join([*lines, json.dumps({**row, "more": "DEEP"}).replace('"DEEP"', deep)]))
-    found, groups = taken(tmp_path / "log", str(tmp_path / "m.yaml"), tmp_path / "out", tiny)
-    assert [(n.row, n.field, n.rule, n.found[:3]) for n in found.notes] == [
-        (2, "latency", "bad-column", "nan"), (2, "more.a", "bad-column", "inf"), (3, "more", "bad-column", "[[["),
-    ]  # fmt: skip
-    assert [group.prompt.metadata for group in groups] == [
-        {"latency": 0.5, "more": {"a": [1, 2]}},
-        {"latency": None, "more": {"a": None, "b": "\ud83d"}},
-        {"latency": 0.5, "more": None},
-    ]
