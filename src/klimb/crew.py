@@ -197,7 +197,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     plain = Unscored(asked, settings, sampling, session.own, seed)
-    ask = Examiner(session, version, rundir, asked) if recipe.rewards else plain
+    ask: Evaluate = Examiner(session, version, rundir, asked) if recipe.rewards else plain
     start = known.policy if isinstance(known, Remembered) else _reference(session)
     far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
     return PreferenceExam(ask, far, asked, session.problems.given, most)

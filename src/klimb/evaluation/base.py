@@ -38,8 +38,8 @@ class Evaluate(Settings):
 
     def unread(self, *, scored: bool, sampled: bool) -> Iterator[KlimbError]:
         """The settings that would change nothing, where held-out answers are not scored, or not even drawn."""
-        names = () if scored and sampled else ("correct", "threshold", "by")
-        names = names if sampled else (*names, "greedy", "temperature")
+        names = [] if scored and sampled else ["correct", "threshold", "by"]
+        names += [] if sampled else ["greedy", "temperature"]
         given = [f"evaluation.{name}" for name in names if getattr(self, name) != type(self).model_fields[name].default]
         if given:
             why = "no rewards" if sampled else "a reward model in training, which answers nothing"

@@ -95,8 +95,8 @@ def _sums(part: Batch, policy: Model, reference: Model) -> list[tuple[float, flo
 
     with torch.no_grad():
         now, ref = policy(part).logp, reference(part).logp
-    both = (F.segments.sum_by(values, part.row, part.rows).tolist() for values in (now, now - ref))
-    return list(zip(*both, strict=True))
+    logp, ratio = (F.segments.sum_by(values, part.row, part.rows).tolist() for values in (now, now - ref))
+    return list(zip(logp, ratio, strict=True))
 
 
 def _cut(tokens: tuple[int, ...], text: str, most: int | None) -> Completion:
