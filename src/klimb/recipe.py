@@ -150,8 +150,6 @@ class Recipe(Settings):
         yield from self._reward_faults()
         if isinstance(source, Replays):
             yield from source.conflicts(not isinstance(self.training.correction, NoCorrection), self.sampling)
-        else:  # a log's answers have any length
-            yield from objective.idle(self.sampling.max_tokens)
         if source.sampled(1) != 0 or source.type == "hybrid":
             yield from self._sampling_faults()
         if "groups" not in objective.needs and self.selector.type != "every":
@@ -201,6 +199,8 @@ class Recipe(Settings):
             )
 
     def _sampling_faults(self) -> Iterator[KlimbError]:
+        if not self.source.replays:  # a log's answers have any length
+            yield from self.objective.idle(self.sampling.max_tokens)
         by = self.selector.ranks_by
         if by is not None and by.of == "sampling" and self.generator.type == "http":
             yield KlimbError(
