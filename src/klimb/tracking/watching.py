@@ -62,7 +62,7 @@ def unmoved(rules: Sequence[Alert], updates: int, refers: bool) -> Iterator[Klim
         if not isinstance(rule, KLSpike | MetricAlert):
             continue
         asked = f"an alert ({rule.type}) on {rule.metric}"
-        if updates == 1 and (rule.metric == "policy/kl_old" or rule.metric.startswith("policy/clip_")):
+        if updates == 1 and (rule.metric == "policy/kl_old" or "/clip_" in rule.metric):
             found = "one update a batch, before which the policy is the one that sampled: it is always 0"
             yield KlimbError(asked, found, "source.minibatches=2 (or source.epochs=2), or another metric")
         if rule.metric == "policy/kl_ref" and not refers:
