@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from klimb.bandits import AnyBandit, LinUCB
 from klimb.bandits.gains import (
     AnyGain,
     Gain,
@@ -105,15 +100,6 @@ def test_quantiles_out_of_order_are_a_fault() -> None:
 
 def test_settings_of_a_type_make_that_gain() -> None:
     assert TypeAdapter(AnyGain).validate_python({"type": "held_out", "window": None}) == HeldOut(window=None)
-
-
-def test_the_two_modes_of_the_page_are_settings_and_differ_as_it_says(root: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", (root / "docs/bandits.md").read_text("utf-8"), re.DOTALL)
-    paper, fixed = (yaml.safe_load(part) for part in block.split("# fixed"))
-    bandits = [TypeAdapter(AnyBandit).validate_python(mode["bandit"]) for mode in (paper, fixed)]
-    gains = [TypeAdapter(AnyGain).validate_python(mode["gain"]) for mode in (paper, fixed)]
-    assert bandits == [LinUCB(warm_up=0), LinUCB()]
-    assert gains == [NegativeLoss(window=None), NegativeLoss()]
 
 
 def test_saturation_is_the_share_at_either_end() -> None:

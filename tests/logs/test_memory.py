@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.logs.test_inspect import million
+from tests.logs.test_million import million
 
 IMPORT = "from klimb.logs.importing import import_log; import_log(Path({0!r}), 'trl', Path({0!r} + '.out'), None)"
 REPLAY = (

@@ -14,6 +14,7 @@ from klimb.objectives import RPG, Objective, Reinforce
 from klimb.objectives.penalty import KL
 from klimb.proving import Enumerable, World, world
 from klimb.proving.policy import Parameters
+from klimb.sources.base import Demands
 from klimb.sources.replayed import Replayed
 from klimb.training.replaying import by_behaviour
 from klimb.types import Completion, Finish, Group, Prompt, Rollout
@@ -140,7 +141,7 @@ def test_what_the_source_replays_beside_fresh_answers_climbs_the_same_way_at_eve
     ]
     rows = tuple(Rollout(one, k, k, {}, float(rewards[k])) for k, one in enumerate(done))
     written = log(tmp_path, Group(Prompt("p", text="", tokens=(1,)), rows))
-    (again,) = Replayed(logs=written, prompts=1).open(supplies()).groups(1)
+    (again,) = Replayed(logs=written, prompts=1).open(supplies(demands=Demands("rpg"))).groups(1)
     batch = by_behaviour(Batch.of([replace(again, age=None), again]))
     said = START.policy.whole(logp[None])[0].exp()
     given = {"ref": START.ref_logp[0].repeat(2), "advantage": rewards.repeat(2)[batch.row]}

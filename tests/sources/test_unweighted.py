@@ -14,7 +14,7 @@ from klimb.sources.logged_labels import LoggedLabels
 from klimb.sources.logged_pairs import LoggedPairs
 from klimb.sources.successes import Successes
 from klimb.sources.unweighted import Unweighted
-from klimb.types import Label
+from klimb.types import Label, Prompt
 from tests.sources.test_replayed import UNFIT, group, log, supplies
 
 BARE = Demands("any", False)
@@ -74,7 +74,8 @@ def test_a_pair_is_the_best_answer_and_the_worst_and_says_how_old_it_is(tmp_path
 
 
 def test_labelled_answers_stand_beside_a_prompt_that_is_not_theirs(tmp_path: Path) -> None:
-    written = log(tmp_path, *(group(place, float(place % 2), None) for place in range(6)))
+    asked = [Prompt(f"p{place}", text="", tokens=(1, 20 + place)) for place in range(6)]
+    written = log(tmp_path, *(group(k, float(k % 2), None, prompt=prompt) for k, prompt in enumerate(asked)))
     found = LoggedLabels(logs=written, prompts=4).open(supplies(demands=BARE)).groups(1)
     own, other = found[:4], found[4:]
     assert [[row.label for row in one.rollouts] for one in other] == [[Label.MISMATCHED]] * 4
