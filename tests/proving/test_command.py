@@ -80,6 +80,27 @@ def test_a_loss_of_no_target_has_every_target_under_its_row_the_nearest_first(
     assert [line.startswith("[FAIL]") for line in lines] == [True, *[False] * 8, True, *[False] * 14, False]
 
 
+BROKEN = """
+from klimb.objectives import RLOO
+from klimb.objectives.base import terms
+
+class Broken(RLOO):
+    def loss(self, now, batch):
+        return terms(batch, -now.logp * batch.advantage, {"nonsense": now.logp})
+"""
+
+
+def test_a_law_that_is_broken_has_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN, "utf-8")
+    code, out, _ = run(f"{tmp_path}/mine.py:Broken", capsys)
+    assert code == 1
+    laws = [line for line in out.splitlines() if " laws " in line]
+    assert [line.split("law: ")[1] for line in laws] == [
+        "metrics stand in the glossary and carry no gradient: nothing stated"
+    ]
+    assert not any("bias" in line or "cosine" in line for line in laws)
+
+
 def test_every_row_of_all_is_named_by_settings_that_prove_it_alone() -> None:
     names = [label(dump(one)["type"], chosen(one)) for one in EVERY]
     assert len(set(names)) == len(names)

@@ -85,6 +85,7 @@ class Evidence:
         return truncated(here, TOP_P) if truncates else here
 
 
+@lru_cache(maxsize=64)
 def _row(objective: Objective, here: World, off_policy: bool) -> Row:
     return proved(objective, makeup(objective), here, "far" if off_policy else "on")
 
