@@ -2,9 +2,9 @@
 
 Usage: python bench/laser_study.py STUDY.yaml [--seeds N] [--arms a,b] [--out FOLDER] [--jobs N] [--threads N]
        [--table] [KEY=VALUE ...]
-A study is a YAML file as `objectives.py` reads it. Each run has a directory of its own, so a study that was stopped
-goes on where it was; `--table` only reads what is there. The first arm is what the others are compared with: by prompt
-(the interval is over resampled prompts, each with all its seeds) and by seed (Student's t, from three seeds on).
+A study is a YAML file as `selection_study.py` reads it. Each run has a directory of its own, so a study that was
+stopped goes on where it was; `--table` only reads what is there. The first arm is what the others are compared with: by
+prompt (the interval is over resampled prompts, each with all its seeds) and by seed (Student's t, from three seeds).
 `scores` are those that a run's arms and the judge of its gain gave in training, summed over its steps; a source that is
 measured and used by nobody is not counted, nor is held-out evaluation. `mean score` is shown where what says what is
 correct gives more than 0 and 1.
@@ -22,9 +22,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from pairing import Of, answers, difference, mean, right, score, settings
+from selection_study import prepared
 from studies import Words, interval, run_all, spent, train
 
-from objectives import Arm, arms_of, lines_of
+from objectives import Arm, lines_of
 
 
 def paid(asked: Mapping[str, Any]) -> tuple[set[str], str]:
@@ -98,7 +99,8 @@ def main() -> None:
     """Runs what is missing of a study, then prints its table."""
     words = Words(__doc__, seeds=5, jobs=os.cpu_count() or 1, threads=1, words="settings over all arms")
     args, study, out = words.read()
-    arms = arms_of(study, args.seeds, args.arms, args.words)
+    out = out.resolve()
+    arms = prepared(study, args, out)
     if not args.table:
         run_all(lambda arm: train(arm.command(out), arm.run(out), args.threads), arms, args.jobs)
     print(f"{table(arms, out)}\n\n{spent()}")

@@ -63,13 +63,13 @@ def measure(runs: Sequence[Path]) -> None:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def lines_of(run: Path) -> list[dict[str, float]] | None:
-    """The metrics of a finished run; None where it is not finished."""
+def lines_of(run: Path, measured: str = "eval/accuracy") -> list[dict[str, float]] | None:
+    """The metrics of a finished run; None where it is not finished, or not measured after its last step."""
     if not (run / "metrics.jsonl").exists():
         return None
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = json.loads((run / "config.json").read_text("utf-8"))["settings"]["training"]["steps"]
-    return lines if lines and lines[-1]["step"] == steps and "eval/accuracy" in lines[-1] else None
+    return lines if lines and lines[-1]["step"] == steps and measured in lines[-1] else None
 
 
 def reached(run: Path) -> dict[str, float] | None:

@@ -11,11 +11,13 @@ of what this call ran.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from pairing import difference, mean
 from studies import ROOT, Words, run_all, spent, train
@@ -70,23 +72,31 @@ def begun(start: Arm, arms: Sequence[Arm], out: Path, threads: int, ask: bool) -
     run = start.run(out)
     if ask:
         print(train(start.command(out), run, threads), flush=True)
-    lines, models = lines_of(run), sorted((run / "checkpoints").glob("step-*/model"))
+    lines, models = lines_of(run, "eval/length"), sorted((run / "checkpoints").glob("step-*/model"))
     if lines is None or not models:
         sys.exit(f"the run that comes first has not ended: see {run}.log")
     last = lines[-1]
-    print(f"before: {last['eval/accuracy']:.1%} of {last['eval/n']:.0f}, {last['eval/length']:.1f} tokens an answer")
+    if "eval/accuracy" in last:
+        tokens = f"{last['eval/length']:.1f} tokens an answer"
+        print(f"before: {last['eval/accuracy']:.1%} of {last['eval/n']:.0f}, {tokens}")
     return [replace(arm, words=(*arm.words, f"model.name={models[-1]}")) for arm in arms]
+
+
+def prepared(study: Mapping[str, Any], args: argparse.Namespace, out: Path) -> list[Arm]:
+    """The arms that are asked for; where a run comes first, after it, with its last policy as their model."""
+    arms = arms_of(study, args.seeds, args.arms, args.words)
+    if not (first := study.get("start")):
+        return arms
+    recipe = str(ROOT / "recipes" / f"{study['recipe']}.yaml")
+    start = Arm("start", 0, recipe, (*study.get("words", ()), *args.words, *first))
+    return begun(start, arms, out, args.threads, not args.table)
 
 
 def main() -> None:
     """Runs what is missing of a study, then prints its table."""
     args, study, out = Words(__doc__, seeds=2, jobs=1, threads=1, words="settings over all arms").read()
     out = out.resolve()
-    arms = arms_of(study, args.seeds, args.arms, args.words)
-    if first := study.get("start"):
-        recipe = str(ROOT / "recipes" / f"{study['recipe']}.yaml")
-        start = Arm("start", 0, recipe, (*study.get("words", ()), *args.words, *first))
-        arms = begun(start, arms, out, args.threads, not args.table)
+    arms = prepared(study, args, out)
     if not args.table:
         run_all(lambda arm: train(arm.command(out), arm.run(out), args.threads), arms, args.jobs)
     print(f"{table(arms, out)}\n\n{spent()}")

@@ -36,6 +36,12 @@ def test_what_says_what_is_correct_is_no_arm_and_no_judge_of_a_gain(study: str, 
         assert judge in ("", "gain") and (name.partition("-n")[0] in ("laser", "judged-single")) == bool(judge), name
 
 
+def test_the_run_that_comes_first_in_the_tiny_study_is_supervised(root: Path) -> None:
+    study = yaml.safe_load((root / "bench/laser-tiny.yaml").read_text("utf-8"))
+    first = load_recipe(root / "recipes" / f"{study['recipe']}.yaml", *study["words"], *study["start"])
+    assert (first.objective.type, first.source.type, first.data.type) == ("sft", "answers", "echo-pairs")
+
+
 def test_all_arms_of_the_tiny_study_learn_by_one_objective_and_the_paper_s_gain_is_of_its_loss(root: Path) -> None:
     arms = arms_of(root, "laser-tiny")
     assert {(one.objective.type, one.source.type) for one in arms.values()} == {("dpo", "online_pairs")}
