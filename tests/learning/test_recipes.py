@@ -12,7 +12,7 @@ import klimb
 
 EACH = [
     "reinforce", "rloo", "grpo-kl", "dr-grpo", "dapo", "gspo", "gspo-token", "cispo", "reinforce-pp",
-    "reinforce-pp-baseline", "rpg-refreshed", "ppo", "schedule-free", "forking",
+    "reinforce-pp-baseline", "rpg-refreshed", "ppo", "schedule-free",
 ]  # fmt: skip
 SLOW = [pytest.param(f"tiny-{name}", marks=pytest.mark.slow) for name in EACH]
 
