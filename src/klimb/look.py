@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 READ = ("model/", "state.json")
 """What a lens reads of a checkpoint; moments, which are most of it, are not."""
-COURSE_STEPS = 5
+COURSE_STEPS = 3
 """Other steps of the run whose rollouts are scored for the overlap over training."""
 COURSE_TOKENS = 256
 """About how many tokens of each of them."""
