@@ -31,10 +31,10 @@ RULES = """## The rules
 
 What a recipe is checked against (`klimb.objectives.validity`): a refused rule stops it unless `objective.allow_bias` is
 true. *found*: the gradient of an objective that breaks the rule, with what `klimb prove` states; *otherwise*: that of
-the same objective without what the rule is about: on-policy, or else without a KL, or not truncated; *as advised*: that
-of one as the rule advises. Answers have one or two tokens; those under a geometric ratio have two each, so that the mean
-over an answer hides nothing, and without a reward where the rule is on a KL. The frozen KL is E_pi[log(old/ref)]. A
-truncated sampler draws from the likeliest words that have 0.7 of the probability (top-p).
+the same objective without what the rule is about: on-policy, or else without a KL, or not truncated; *as advised*:
+that of one as the rule advises. Answers have one or two tokens; those under a geometric ratio have two each, so that
+the mean over an answer hides nothing, and without a reward where the rule is on a KL. The frozen KL is
+E_pi[log(old/ref)]. A truncated sampler draws from the likeliest words that have 0.7 of the probability (top-p).
 """
 WITHIN = 0.02
 """A drift that leaves every ratio within RPG's interval, and far enough to tell the two KLs apart."""
