@@ -12,8 +12,8 @@ from klimb.batch import Batch
 from klimb.config import resolve
 from klimb.errors import SettingsError
 from klimb.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, TOPR, DrGRPO, GSPOToken, Objective, Reinforce, ReinforcePP
-from klimb.objectives.penalty import KL
-from tests.objectives.kit import PENALTIES, REWARD, batch, changed, moved, ready, update
+from klimb.objectives.penalty import KL, Penalised
+from tests.objectives.kit import EVERY, PENALTIES, REWARD, batch, changed, moved, named, ready, update
 
 WHOLE = batch(31, prompts=6)
 LOGP = moved(WHOLE)
@@ -136,3 +136,15 @@ def test_a_part_of_the_kl_that_is_said_keeps_the_rest_of_the_papers() -> None:
     carried = RLOO(beta=0.1, kl=kl).carried
     assert carried.control == kl.control and carried.refresh is None and carried.beta == 0.1
     assert DrGRPO(length=3, kl=kl).carried.control is None, "without a weight there is nothing to steer"
+
+
+@pytest.mark.parametrize("plain", [one for one in EVERY if isinstance(one, Penalised)], ids=named)
+def test_rows_without_an_advantage_are_run_where_a_kl_in_the_loss_moves_them_and_only_there(plain: Objective) -> None:
+    equal = WHOLE.replace(reward=torch.full_like(WHOLE.reward, 0.5))
+    for beta, kl in ((0.0, KL()), (0.3, KL(where="loss"))):
+        objective = changed(plain, beta=beta, kl=kl.model_dump())
+        whole = ready(objective, equal)
+        if beta == 0.0 and bool((whole.advantage != 0).any()):  # type: ignore[union-attr]
+            continue  # without a baseline, or with a punishment of length, equal rewards still move
+        weighed = [bool((whole.weight[whole.row == row] != 0).any()) for row in range(whole.rows)]  # type: ignore[index]
+        assert objective.live(whole).tolist() == [bool(beta) and one for one in weighed]

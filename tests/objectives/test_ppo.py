@@ -170,6 +170,19 @@ def test_on_the_first_pass_no_value_is_clipped_and_its_gradient_is_the_distance_
     assert numbers["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_beside_a_selector_the_critic_has_its_own_weight_of_every_token() -> None:
+    objective = PPO(value_weight=0.3)
+    whole = ready(objective, valued(7))
+    assert whole.value is not None and whole.returns is not None and whole.weight is not None
+    kept = whole.replace(weight=whole.weight * (torch.arange(len(whole.row)) % 3 == 0), whole=whole.weight)
+    value = whole.value.clone().requires_grad_()
+    numbers, _, gradient = update(objective, kept.replace(old=None), moved(whole), value)
+    torch.testing.assert_close(gradient, 0.3 * whole.weight * (whole.value - whole.returns))
+    fit = 0.5 * (whole.value - whole.returns).square()
+    gain = (kept.weight * whole.advantage).sum()  # type: ignore[operator]
+    assert numbers["loss"] == pytest.approx(float(0.3 * (whole.weight * fit).sum() - gain), rel=1e-6)
+
+
 def test_the_value_clip_share_is_the_weight_of_the_tokens_without_a_value_gradient() -> None:
     objective = PPO(value_clip=0.05)
     whole = ready(objective, valued(9))
