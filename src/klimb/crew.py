@@ -148,6 +148,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
+        unlabelled=session.unlabelled,
         combiner=combiner,
     )
 

@@ -82,8 +82,10 @@ class HyPO(Referred):
             torch.where(learn, gap, torch.zeros_like(gap)), learn, row, own, 2 * len(batch.prompts)
         )
         length = F.segments.count_by(learn, row, rows, now.logp.dtype)[row]  # the weights are a mean over the row
-        value = force * now.logp if exact is None else exact + force * now.logp
-        value, zero = F.importance.ratio(moved) * length * value, torch.zeros_like(value)
+        value = F.importance.ratio(moved) * force * length * now.logp
+        if exact is not None:
+            value = value + F.importance.ratio(moved) * length * exact
+        zero = torch.zeros_like(value)
         return torch.where(learn, value, zero), torch.where(learn, F.segments.sum_over_row(gap, learn, row, rows), zero)
 
     @staticmethod
