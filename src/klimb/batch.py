@@ -25,11 +25,14 @@ class Outputs:
     """What a policy says of a batch: `logp[t]` (differentiable) of each token, and `entropy[t]` (detached); in nats.
 
     `value[t]` (differentiable) is the critic's, before token t is drawn; None where the policy has no critic.
+    `divergence[t]` (differentiable) is KL(pi||ref) of the next token where t was drawn, from both whole distributions;
+    zero where no fresh sample is, None where it was not asked for.
     """
 
     logp: PerToken
     entropy: PerToken
     value: PerToken | None = None
+    divergence: PerToken | None = None
 
 
 @dataclass(frozen=True, slots=True)

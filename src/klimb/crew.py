@@ -91,6 +91,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
 
 def _learner(session: Session, optimizer: Updater) -> Learner:
     """What turns a batch into an update, with the reference and what else its objective wants carried."""
+    from klimb.policy.against import Against
     from klimb.training.carrying import open_carriers
     from klimb.training.remembered import Remembered
     from klimb.training.step import Learner
@@ -103,10 +104,10 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     )
     remembered = None
     if reference is not None and not recipe.source.scores:
-        remembered = Remembered(reference)
+        remembered = Remembered(reference, samples=not recipe.objective.reads_divergence)
         carriers = {**carriers, "remembered": remembered}
     return Learner(
-        session.policy,
+        Against(session.policy, reference) if reference and recipe.objective.reads_divergence else session.policy,
         optimizer,
         recipe.objective,
         recipe.selector,
@@ -147,6 +148,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
+        unlabelled=session.unlabelled,
         combiner=combiner,
     )
 

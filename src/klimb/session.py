@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from klimb.data.base import Problems
@@ -16,6 +16,7 @@ from klimb.rewards.combining.base import Combiner, Opening
 from klimb.rewards.scoring import name_of, open_all
 from klimb.sources.base import ScoreAll
 from klimb.sources.hybrid import Hybrid
+from klimb.sources.mixture import Mixture
 from klimb.sources.replayed import Replayed
 from klimb.types import Prompt
 
@@ -37,6 +38,8 @@ class Session:
     own: Sampler
     """What the policy itself draws with: evaluations measure the policy, whatever training samples from."""
     score_all: ScoreAll
+    unlabelled: Sequence[Prompt] = ()
+    """The prompts without answers, rendered."""
 
     def combiner(self, initial: Callable[[], Any]) -> Combiner:
         """What makes one reward of several scores; `initial` opens the policy of its contexts when it is needed."""
@@ -71,7 +74,9 @@ def problems_of(recipe: Recipe) -> Problems:
     problems = recipe.data.open()
     if not len(problems.train):
         raise DataError("train on at least one prompt", "the training split is empty", "check data and its split")
-    return problems
+    if not isinstance(recipe.source, Mixture) or recipe.source.unlabelled is None:
+        return problems
+    return replace(problems, unlabelled=recipe.source.unlabelled.read(recipe.data, problems))
 
 
 def check_logs(recipe: Recipe) -> str:
@@ -91,8 +96,9 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> 
         opening: AbstractContextManager[Sampler] = recipe.generator.open(loaded)
         sampler = stack.enter_context(opening)
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
-        train = rendered(problems.train, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens))
-        yield Session(recipe, problems, train, loaded, sampler, own, score_all)
+        asked = (problems.train, problems.unlabelled)
+        train, more = (rendered(one, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens)) for one in asked)
+        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more)
 
 
 def rendered(prompts: Sequence[Prompt], render: Callable[[Prompt], Prompt]) -> Sequence[Prompt]:

@@ -53,6 +53,14 @@ def test_hypo_without_a_weight_trains_to_the_bits_of_dpo(tmp_path: Path) -> None
     assert drift == pytest.approx(plain.after["eval/implicit_gap"], rel=1e-5)
 
 
+def test_hypo_by_exact_kls_begins_at_none_and_stays_near_also_with_several_updates_a_batch(tmp_path: Path) -> None:
+    exact = {"type": "hypo", "kl_weight": 20.0, "estimator": "exact"}
+    held = run(tmp_path, objective=exact, source={**MIXTURE["source"], "epochs": 2})
+    told = [line["policy/kl_ref"] for line in RunDir.open(tmp_path).read_metrics() if "policy/kl_ref" in line]
+    assert len(told) == 8 and 0 < told[0] < 1e-3, "half of the first step is at the reference itself"
+    assert held.after["eval/kl"] < 0.01, "0.05 with no weight"
+
+
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     settings = {"objective": {"type": "hypo", "kl_weight": 0.1}, **MIXTURE}
     whole = run(tmp_path / "whole", **settings)

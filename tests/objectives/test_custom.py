@@ -81,6 +81,10 @@ class Mine(PPO):
     @property
     def reads_value(self) -> bool:
         return False
+
+    @property
+    def reads_divergence(self) -> bool:
+        return True
 """
 
 
@@ -92,6 +96,7 @@ def test_whatever_an_objective_may_say_is_asked_of_the_users_own(tmp_path: Path)
     (tmp_path / "mine.py").write_text(CRITIC, "utf-8")
     custom = Custom(path=f"{tmp_path / 'mine.py'}:Mine", settings={"beta": 0.1, "trunk": False})
     assert (custom.critic, custom.reads_value, custom.moves_trunk) == (True, False, False)
+    assert custom.reads_divergence and not Reinforce().reads_divergence
     assert (custom.kl_place, custom.reads_old, custom.idle(1)) == ("reward", True, [])
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch
-from klimb.functional.preference import dpo
+from klimb.functional.preference import FORCES, dpo
 from klimb.objectives import DPO, HyPO
 from klimb.objectives.paired import Referred
 from klimb.proving.expected import exactly
@@ -28,10 +28,15 @@ SHARED = torch.tensor([[[0.0, 2.0], [1.0, 0.0], [0.0, 2.0]]], dtype=torch.float6
 """What the one parameter adds to the logits after nothing, 0 and 1: the uncovered (1, 1) has the most of it."""
 
 
-def logp(theta: Tensor, depth: float) -> Tensor:
-    """log pi of each token; at theta = 0, the reference, (1, 1) has a probability of about exp(-depth)."""
+def logits(theta: Tensor, depth: float) -> Tensor:
+    """At theta = 0, the reference, (1, 1) has a probability of about exp(-depth)."""
     deep = torch.tensor([0.0, -depth / 2], dtype=torch.float64)
-    return POLICY.logp(torch.stack([deep, 0 * deep, deep])[None] + theta * SHARED)
+    return torch.stack([deep, 0 * deep, deep])[None] + theta * SHARED
+
+
+def logp(theta: Tensor, depth: float) -> Tensor:
+    """log pi of each token."""
+    return POLICY.logp(logits(theta, depth))
 
 
 def batch(depth: float) -> Batch:
@@ -56,7 +61,8 @@ def expected(objective: Referred, theta: Tensor, depth: float, whole: Batch) -> 
     chance = torch.stack([likely[a] * likely[b] for a, b in DRAWN]) * len(DRAWN)
     chance = torch.cat([torch.ones(2, dtype=torch.float64), chance.repeat_interleave(2)])
     part = whole.replace(weight=exactly(objective.weighting(whole)) * chance[whole.row])
-    return torch.autograd.grad(objective.loss(outputs(_at(theta, depth)), part).loss, theta)[0]
+    near = POLICY.divergence(logits(theta, depth), logits(torch.zeros(()), depth)).flatten()[AT]
+    return torch.autograd.grad(objective.loss(outputs(_at(theta, depth), divergence=near), part).loss, theta)[0]
 
 
 def divergence(theta: Tensor, depth: float) -> Tensor:
@@ -73,7 +79,7 @@ def trained(objective: Referred, depth: float, steps: int, rate: float) -> list[
     return [*found, abs(float(expected(objective, theta, depth, whole)))]
 
 
-@pytest.mark.parametrize("estimator", ["leave_one_out", "reward_to_go"])
+@pytest.mark.parametrize("estimator", list(FORCES))
 def test_the_expected_gradient_is_that_of_dpo_and_the_weighted_reverse_kl(estimator: Any) -> None:
     theta = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
     now, ref = (POLICY.whole(logp(one, 3.0))[0] for one in (theta, torch.zeros(())))

@@ -114,13 +114,16 @@ def test_in_a_group_of_three_what_is_to_come_is_compared_with_the_mean_of_the_tw
     rows = rows_of(x, row)
     found = F.preference.togo_force(x, torch.ones(12, dtype=torch.bool), row, group, 2)
     whole = F.preference.whole_force(x, torch.ones(12, dtype=torch.bool), row, group, 2)
-    expected, total = [], []
+    ahead = F.preference.ahead_force(x, torch.ones(12, dtype=torch.bool), row, group, 2)
+    expected, total, later = [], [], []
     for index, own in enumerate(rows):
         others = [rows[j] for j in range(5) if j != index and group[j] == group[index]]
         expected += [sum(own[k:]) - mean([sum(other[k:]) for other in others]) for k in range(len(own))]
+        later += [sum(own[k + 1 :]) - mean([sum(other[k + 1 :]) for other in others]) for k in range(len(own))]
         total += [sum(own) - mean([sum(other) for other in others])] * len(own)
     assert found.tolist() == pytest.approx(expected, rel=1e-12)
     assert whole.tolist() == pytest.approx(total, rel=1e-12)
+    assert ahead.tolist() == pytest.approx(later, rel=1e-12, abs=1e-15)
 
 
 def test_of_no_tokens_there_is_no_force() -> None:

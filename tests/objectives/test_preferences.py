@@ -27,9 +27,7 @@ from klimb.objectives import (
     SimPO,
 )
 from klimb.proving.expected import exactly
-from klimb.proving.policy import Enumerable
 from klimb.proving.samples import moved, outputs
-from klimb.proving.worlds import World, world
 from klimb.types import Label
 
 PAIRED: tuple[Objective, ...] = (
@@ -120,40 +118,6 @@ def test_at_the_start_a_pair_is_a_tie_and_the_divergence_has_no_gradient() -> No
     fresh = (MIXED.label == FRESH)[MIXED.row]  # type: ignore[index]
     assert metrics["preference/accuracy"] == pytest.approx(0.5) and metrics["policy/kl_ref"] == 0.0
     assert torch.equal(gradient[fresh], torch.zeros_like(gradient[fresh])) and bool((gradient[~fresh] != 0).all())
-
-
-def climbed(objective: HyPO, here: World) -> Tensor:
-    """The expected gradient of the loss over every batch of samples that can be drawn."""
-    theta = here.theta.clone().requires_grad_()
-    total = theta.sum() * 0
-    for (probability, drawn), (_, one) in zip(here.outcomes, here.batches, strict=True):
-        part = ready(objective, one.replace(label=torch.full((one.rows,), int(FRESH))))
-        logp = here.policy.logp(theta).flatten()[here.places(drawn)]
-        total = total + probability * objective.loss(outputs(logp), part).loss
-    return torch.autograd.grad(total, theta)[0]
-
-
-@pytest.mark.parametrize("drift", [0.0, 0.3])
-@pytest.mark.parametrize("estimator", ["leave_one_out", "reward_to_go"])
-def test_the_expected_gradient_on_samples_is_the_weighted_reverse_kl(drift: float, estimator: Any) -> None:
-    here = world("answers", Enumerable(words=2, length=3), drift, group=2)
-    theta = here.theta.clone().requires_grad_()
-    now = here.policy.whole(here.policy.logp(theta))
-    exact = torch.autograd.grad(((now.exp() * (now - here.policy.whole(here.ref_logp))).sum()), theta)[0]
-    found = climbed(HyPO(kl_weight=0.3, estimator=estimator), here)
-    assert torch.allclose(found, 0.3 * exact, atol=1e-10)
-    assert float(exact.abs().max()) > 0.01
-
-
-def test_each_tokens_own_ratio_is_not_the_gradient_of_the_divergence() -> None:
-    here = world("answers", Enumerable(words=2, length=3), 0.0, group=2)
-    theta = here.theta.clone().requires_grad_()
-    logp = here.policy.logp(theta)
-    now, ref = here.policy.whole(logp), here.policy.whole(here.ref_logp)
-    exact = torch.autograd.grad((now.exp() * (now - ref)).sum(), theta, retain_graph=True)[0]
-    own = here.policy.whole((logp - here.ref_logp).detach() * logp)
-    wrong = torch.autograd.grad((now.exp().detach() * own).sum(), theta)[0]
-    assert float((wrong - exact).abs().max()) > 0.01
 
 
 def test_kto_measures_its_point_on_mismatched_rows_and_moves_both_ways() -> None:

@@ -17,6 +17,7 @@ from klimb.errors import ModelError, SettingsError
 from klimb.generation.base import Request, Sampling
 from klimb.generation.local import Local
 from klimb.policy.adapter import Started
+from klimb.policy.against import Against
 from klimb.policy.base import LoRA, PolicySettings
 from klimb.policy.loading import load
 from klimb.policy.policy import Policy
@@ -114,6 +115,25 @@ def test_the_reference_of_a_fresh_adapter_is_the_base_though_the_adapter_has_mov
     ours, theirs, moved = (list(one.distributions(batch, 5)) for one in (reference, base, policy))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert not torch.allclose(moved[0], theirs[0], atol=1e-3)
+
+
+def test_the_exact_kl_to_the_start_of_an_adapter_is_that_to_the_base_with_its_gradient(batch: Batch) -> None:
+    policy, base = opened(), load(PolicySettings(), seed=5)
+    assert policy.adapter is not None
+    found = []
+    for reference in (Started(policy, policy.adapter), base):
+        near = Against(policy, reference)(batch).divergence
+        assert near is not None and float(near.detach().min()) > 0.0
+        near.sum().backward()
+        found.append(
+            [
+                near.detach(),
+                *(weight.grad.clone() for _, weight in policy.named_parameters() if weight.grad is not None),
+            ]
+        )
+        policy.model.zero_grad()
+    assert len(found[0]) == 1 + 2 * 2 * 7
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_adapter_as_reference_the_reference_of_a_trained_adapter_is_that_adapter_and_not_the_base(

@@ -40,6 +40,8 @@ def test_given_answers_are_computed_once_and_samples_each_time() -> None:
     other.restore(reference.state())
     assert other(batch()).logp.tolist() == [5, 6, 7, 8, 9, 10] and policy.asked == 12
     assert other.numbers() == {} and other.observe(batch(), None) == {}
+    assert Remembered(cast(Any, policy), samples=False)(batch()).logp.tolist() == [5, 6, 7, 0, 0, 0]
+    assert policy.asked == 15, "samples whose whole distributions are read are not computed for nothing"
 
 
 @pytest.mark.parametrize(("asked", "said"), [((1,), (6, 6)), ((1,), (5, 6, 7)), ((3,), (5, 6)), ((1, 5), (6,))])

@@ -48,8 +48,13 @@ def _read(name: str, lines: Callable[[Recipe], list[str]], recipe: Recipe, stric
         return [f"{name:<12} not known: {fault.line()}"]
 
 
+def _prompts(recipe: Recipe) -> int:
+    """The prompts of a step: of its groups, or those that are sampled where they are more."""
+    return max(recipe.source.prompts, recipe.source.sampled(1) or 0)
+
+
 def _rows(recipe: Recipe) -> int:
-    return recipe.source.prompts * recipe.source.completions
+    return _prompts(recipe) * recipe.source.completions
 
 
 def _updates(recipe: Recipe) -> int:
@@ -62,14 +67,14 @@ def _step(recipe: Recipe) -> str:
     if source.replays:
         return f"a step       {source.prompts} groups x at most {source.completions} answers = at most {rows} rows"
     return (
-        f"a step       {source.prompts} prompts x {source.completions} completions = {rows} rows, "
+        f"a step       {_prompts(recipe)} prompts x {source.completions} completions = {rows} rows, "
         f"of at most {longest} tokens = at most {rows * longest:,} completion tokens"
     )
 
 
 def _learning(recipe: Recipe) -> str:
     source, size = recipe.source, recipe.training.micro_tokens
-    prompts = math.ceil(source.prompts / source.minibatches)
+    prompts = math.ceil(_prompts(recipe) / source.minibatches)
     tokens = prompts * (PROMPT_GUESS + source.completions * recipe.sampling.max_tokens)
     parts = math.ceil(tokens / size)
     return (
@@ -113,10 +118,15 @@ def _replay(recipe: Recipe) -> list[str]:
 
 
 def _data(recipe: Recipe) -> list[str]:
-    problems = recipe.data.open()
-    train, held_out = len(problems.train), len(problems.held_out)
-    passes = _asked(recipe) / max(train, 1)
-    return [f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out"]
+    from klimb.session import problems_of
+
+    problems = problems_of(recipe)
+    train, held_out, more = len(problems.train), len(problems.held_out), len(problems.unlabelled)
+    passes = min(_asked(recipe), recipe.training.steps * recipe.source.prompts) / train
+    beside = f"; {more:,} unlabelled" if more else ""
+    return [
+        f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out{beside}"
+    ]
 
 
 def _evaluation(recipe: Recipe) -> str:

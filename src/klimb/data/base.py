@@ -35,11 +35,14 @@ class Problems:
     """What the prompts depend on, where they are made one by one; empty = hash all of them."""
     given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
     """The answers that the data give, by the prompt's id, where they are preferences or examples."""
+    unlabelled: Sequence[Prompt] = ()
+    """Further prompts to draw samples for, out of a file of their own."""
 
     def fingerprint(self) -> str:
         """A hash of the whole content, hexadecimal: the same exactly when every prompt is the same, in order."""
         digest = hashlib.sha256(self.identity.encode("utf-8", "surrogatepass"))
-        for side in (self.held_out,) if self.identity else (self.train, self.held_out):
+        sides = (self.held_out,) if self.identity else (self.train, self.held_out)
+        for side in (*sides, self.unlabelled) if self.unlabelled else sides:
             digest.update(b"\x1e")
             for prompt in side:
                 digest.update(_content(prompt))

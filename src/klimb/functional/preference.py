@@ -88,14 +88,29 @@ def togo_force(log_ratio: PerToken, learn: TokenMask, row: TokenRows, group: Row
 
     What was drawn before t does not depend on token t and is left out; an answer that has ended counts zero.
     """
-    rows = len(group)
-    togo = segments.sum_to_go(log_ratio, learn, row, rows)
-    place = segments.running_sum(torch.ones_like(log_ratio), row, rows).round().to(torch.int64) - 1
+    return _less_others(segments.sum_to_go(log_ratio, learn, row, len(group)), row, group, groups)
+
+
+def ahead_force(divergence: PerToken, learn: TokenMask, row: TokenRows, group: RowGroups, groups: int) -> PerToken:
+    """A_t: the exact next-token KLs k_s of the places after t, summed, less their mean over the others at place t.
+
+    k_s = KL(pi(.|y_<s)||ref(.|y_<s)), so KL(pi||ref) = E[sum_s k_s], whose gradient is E[sum_t grad k_t + A_t grad
+    log pi(y_t|y_<t)]: the first part is how the policy moves where it stands, the second where it will come to stand.
+    Neither alone is the gradient. k_t does not depend on what is drawn at t, and is not in A_t.
+    """
+    own = torch.where(learn, divergence, torch.zeros_like(divergence))
+    togo = segments.sum_to_go(divergence, learn, row, len(group))
+    return _less_others(togo - own, row, group, groups)
+
+
+def _less_others(values: PerToken, row: TokenRows, group: RowGroups, groups: int) -> PerToken:
+    """Each token's value less the mean of the group's other rows at its place; a row that has ended counts zero."""
+    place = segments.running_sum(torch.ones_like(values), row, len(group)).round().to(torch.int64) - 1
     longest = int(place.max()) + 1 if len(place) else 1
     at = group[row] * longest + place
-    size = segments.count_by(torch.ones_like(group, dtype=torch.bool), group, groups, log_ratio.dtype)[group][row]
-    rest = segments.sum_by(togo, at, groups * longest)[at] - togo
-    return togo - rest / (size - 1).clamp(min=1)
+    size = segments.count_by(torch.ones_like(group, dtype=torch.bool), group, groups, values.dtype)[group][row]
+    rest = segments.sum_by(values, at, groups * longest)[at] - values
+    return values - rest / (size - 1).clamp(min=1)
 
 
 Force = Callable[[PerToken, TokenMask, TokenRows, RowGroups, int], PerToken]
@@ -107,5 +122,10 @@ def whole_force(log_ratio: PerToken, learn: TokenMask, row: TokenRows, group: Ro
     return divergence_force(segments.sum_by(inside, row, len(group)), group, groups)[row]
 
 
-FORCES: Mapping[str, Force] = MappingProxyType({"leave_one_out": whole_force, "reward_to_go": togo_force})
-"""The estimators of the reverse KL's gradient, by their names in the settings."""
+FORCES: Mapping[str, Force] = MappingProxyType(
+    {"leave_one_out": whole_force, "reward_to_go": togo_force, "exact": ahead_force}
+)
+"""The estimators of the reverse KL's gradient, by their names in the settings: what stands before grad log pi.
+
+The first argument is log(pi/ref) of each drawn token; for `exact` the KL of its place, whose own gradient is added.
+"""

@@ -52,6 +52,11 @@ class Objective(Settings):
         return self.critic
 
     @property
+    def reads_divergence(self) -> bool:
+        """Whether the exact KL to the reference at each token of fresh samples is needed: `now.divergence`."""
+        return False
+
+    @property
     def moves_trunk(self) -> bool:
         """Whether the critic's loss moves the model too; else its value head reads detached hidden states."""
         return True

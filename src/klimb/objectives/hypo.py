@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
-from klimb.objectives.base import terms
+from klimb.objectives.base import given, terms
 from klimb.objectives.paired import Referred, labels, log_ratio, paired, pairs_of, told
 from klimb.types import Label
 
@@ -20,16 +20,21 @@ class HyPO(Referred):
     """loss = DPO + kl_weight * mean over samples of sg[r - mean of the others' r] log pi(y), r = log(pi/ref)(y).
 
     r is the sum over the answer's tokens, EOS included, and is not clipped: clipping it biases the gradient. The second
-    term's expected gradient is that of KL(pi||ref); its value says nothing. With several updates from a batch, each
-    sample weighs w = pi/old of the whole answer, without gradient. Samples and pairs each have half of the weight;
-    their losses are doubled, so that `kl_weight` = 0 is DPO to the last bit.
+    term's expected gradient is that of KL(pi||ref), whichever `estimator` makes it; its value says nothing. With
+    several updates from a batch, each sample weighs w = pi/old of the whole answer, without gradient. Samples and pairs
+    each have half of the weight; their losses are doubled, so that `kl_weight` = 0 is DPO to the last bit.
+
+    `exact` puts sum_t k_t + sg[A_t] log pi(y_t|y_<t) in place of it, with k_t = KL(pi(.|y_<t)||ref(.|y_<t)) of whole
+    next-token distributions, differentiable, and A_t = the sum of the later k less its mean over the others at that
+    place (`functional.preference.ahead_force`). No drawn token's luck is in k_t, only in which prefixes are visited.
     """
 
     type: Literal["hypo"] = "hypo"
     kl_weight: Annotated[float, Field(ge=0.0)] = 0.05
     """The paper's lambda: the weight of KL(pi||ref), in nats a whole answer; 0 = DPO."""
-    estimator: Literal["leave_one_out", "reward_to_go"] = "leave_one_out"
-    """How the KL's gradient is made: r of the whole answer, or from each token on; either less that of the others."""
+    estimator: Literal["leave_one_out", "reward_to_go", "exact"] = "leave_one_out"
+    """How the KL's gradient is made: r of the whole answer, or from each token on; or the exact KL of every next token
+    from whole distributions: the least noise, for a second look at the output layer. Each less that of the others."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -38,6 +43,10 @@ class HyPO(Referred):
     @property
     def minimum_group(self) -> int:
         return 2
+
+    @property
+    def reads_divergence(self) -> bool:
+        return self.estimator == "exact" and self.kl_weight > 0
 
     def weighting(self, batch: Batch) -> PerToken:
         pairs = super().weighting(batch)
@@ -57,12 +66,16 @@ class HyPO(Referred):
         return terms(batch, factor * loss, {name: factor * value for name, value in metrics.items()})
 
     def _force(self, now: Outputs, batch: Batch) -> tuple[PerToken, PerToken]:
-        """What to minimise at each token of the samples, and log(pi/ref) of each sample; zero at the pairs' tokens."""
+        """What to minimise at each token of the samples, and the KL that each sample shows; zero at the pairs' tokens.
+
+        That is log(pi/ref) of the answer, or the sum of the exact KLs along it.
+        """
         import torch
 
         row, rows = batch.row, batch.rows
         learn = batch.learn & (labels(batch) == Label.FRESH)[row]
-        gap = (now.logp - batch.ref).detach() if batch.ref is not None else torch.zeros_like(now.logp.detach())
+        exact = given(now, "divergence") if self.reads_divergence else None
+        gap = (self._gap(now, batch) if exact is None else exact).detach()
         moved = F.importance.product((now.logp - batch.old_or(now.logp)).detach(), learn, row, rows)
         own = batch.group + len(batch.prompts) * paired(batch)  # pairs never enter the samples' baseline
         force = F.preference.FORCES[self.estimator](
@@ -70,5 +83,13 @@ class HyPO(Referred):
         )
         length = F.segments.count_by(learn, row, rows, now.logp.dtype)[row]  # the weights are a mean over the row
         value = F.importance.ratio(moved) * force * length * now.logp
+        if exact is not None:
+            value = value + F.importance.ratio(moved) * length * exact
         zero = torch.zeros_like(value)
         return torch.where(learn, value, zero), torch.where(learn, F.segments.sum_over_row(gap, learn, row, rows), zero)
+
+    @staticmethod
+    def _gap(now: Outputs, batch: Batch) -> PerToken:
+        import torch
+
+        return torch.zeros_like(now.logp) if batch.ref is None else now.logp - batch.ref

@@ -21,6 +21,7 @@ from klimb.policy.base import LoRA
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs
+    from klimb.policy.heads import Head
     from klimb.policy.policy import Policy
 
 NAME = "default"
@@ -99,6 +100,10 @@ class Started:
         """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
         with self._adapter.at_start():
             return self._policy.states(batch)
+
+    def head(self, tokens: Tensor, temperature: float) -> Head:
+        """The output layer where these tokens are predicted: no adapter moves it."""
+        return self._policy.head(tokens, temperature)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The adapter's matrices as they were, by the names that they have in the policy."""

@@ -52,7 +52,7 @@ def token_logps(
     `hidden` is (t, d), `weight` (v, d), `bias` (v) or None, `tokens` (t); the distribution is
     softmax(logits / temperature).
     """
-    head = _Head(weight, bias, tokens, rule, temperature)
+    head = Head(weight, bias, tokens, rule, temperature)
     keeps = torch.is_grad_enabled() and hidden.shape[0] * weight.shape[0] * weight.element_size() <= keep_bytes
     logp, entropy = cast(Any, _TokenLogps).apply(hidden, weight, bias, head, keeps)
     return logp, entropy
@@ -62,12 +62,12 @@ def logits(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, rule: HeadRule, temperature: float
 ) -> Tensor:
     """The whole rows of logits over the temperature (t, v), float32, without gradients: for a few tokens at a time."""
-    head = _Head(weight, bias, tokens, rule, temperature)
+    head = Head(weight, bias, tokens, rule, temperature)
     return head.scores(hidden, head.chosen(hidden), slice(0, weight.shape[0]))[0]
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class Head:
     """The output layer applied to some tokens, a tile of the vocabulary at a time."""
 
     weight: Tensor
@@ -126,7 +126,7 @@ class _TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: _Head, keeps: bool
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, keeps: bool
     ) -> tuple[Tensor, Tensor]:
         centre = head.chosen(hidden)
         own = centre if bias is None else centre + bias[head.tokens].float()
@@ -165,7 +165,7 @@ class _TokenLogps(torch.autograd.Function):
         part, centre, logp, norm = hidden[used], centre[used], logp[used], norm[used]
         own_slope = None if own_slope is None else own_slope[used]
         step = grad[used].float() * (head.rule.scale / head.temperature)
-        sums = _Sums.of(weight, bias, part, ctx.needs_input_grad, sinking.of(head.weight))
+        sums = Sums.of(weight, bias, part, ctx.needs_input_grad, sinking.of(head.weight))
         for number, tile in enumerate(ctx.head.tiles()):
             if kept:
                 weights, high = kept[number][used], kept[number + len(kept) // 2][used]
@@ -179,7 +179,7 @@ class _TokenLogps(torch.autograd.Function):
 
 
 @dataclass(slots=True)
-class _Sums:
+class Sums:
     """The three gradients while they grow."""
 
     weight: Tensor
@@ -193,7 +193,7 @@ class _Sums:
     @classmethod
     def of(
         cls, weight: Tensor, bias: Tensor | None, part: Tensor, wanted: Sequence[bool], total: Tensor | None
-    ) -> _Sums:
+    ) -> Sums:
         sunk = total is not None and wanted[1]
         return cls(
             weight,

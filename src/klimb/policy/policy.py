@@ -18,8 +18,9 @@ from klimb.policy import chat
 from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
 from klimb.policy.critic import Critic
+from klimb.policy.heads import Head
 from klimb.policy.paths import Path as ComputePath
-from klimb.policy.paths import choose, distributions
+from klimb.policy.paths import Read, choose, distributions
 from klimb.policy.quiet import quiet
 from klimb.types import Prompt
 
@@ -56,15 +57,21 @@ class Policy:
             model.eval()
         return policy
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch, read: Read | None = None) -> Outputs:
         """The log-prob (differentiable) and entropy (detached) of each completion token at `batch.temperature`.
 
-        With a critic also the value (differentiable) before each token, from the same hidden states.
+        With a critic also the value (differentiable) before each token, from the same hidden states; `read` is given
+        them, too, on the policy's device.
         """
-        home, values = batch.tokens.device, list[Tensor]()
-        critic = self.critic
-        read = None if critic is None else lambda states: values.append(critic(states))
-        logp, entropy = self.path.token_logps(batch.to(self.device), read)
+        home, values, critic = batch.tokens.device, list[Tensor](), self.critic
+
+        def seen(states: Tensor) -> None:
+            if critic is not None:
+                values.append(critic(states))
+            if read is not None:
+                read(states)
+
+        logp, entropy = self.path.token_logps(batch.to(self.device), seen if critic or read else None)
         return Outputs(logp.to(home), entropy.to(home), values[0].to(home) if values else None)
 
     def add_critic(self, moves_trunk: bool = True) -> Critic:
@@ -79,6 +86,12 @@ class Policy:
     def distributions(self, batch: Batch, most: int) -> Iterator[Tensor]:
         """The logits over `batch.temperature` (n, v) that predict `most` completion tokens at a time; no gradients."""
         return distributions(self.path, batch.to(self.device), most)
+
+    def head(self, tokens: Tensor, temperature: float) -> Head:
+        """The output layer where these tokens are predicted. Only where `path.rule` is known."""
+        layer: Any = self.model.get_output_embeddings()
+        assert self.path.rule is not None
+        return Head(layer.weight, layer.bias, tokens, self.path.rule, temperature)
 
     def states(self, batch: Batch) -> Tensor:
         """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from klimb.functional import divergence
+
 Parameters = Float[Tensor, "prompts prefixes words"]
 Tokens = Float[Tensor, "prompts tokens"]
 Answers = Float[Tensor, "prompts answers"]
@@ -43,6 +45,11 @@ class Enumerable:
     def logp(self, theta: Parameters) -> Tokens:
         """log pi of each token of each answer to each prompt, in nats. Differentiable."""
         return theta.log_softmax(-1)[:, self.at, self.word]
+
+    def divergence(self, theta: Parameters, ref: Parameters) -> Tokens:
+        """KL(pi||ref) of the next token where each token of each answer is drawn, in nats. Differentiable."""
+        flat = divergence.exact(theta.flatten(0, 1), ref.flatten(0, 1))
+        return flat.view(self.prompts, self.prefixes)[:, self.at]
 
     def whole(self, logp: Tokens) -> Answers:
         """The sum over each answer's tokens: its own log-probability. Differentiable."""

@@ -55,9 +55,9 @@ def moved(batch: Batch, seed: int = 1, scale: float = 0.4) -> PerToken:
     return (batch.old + step).requires_grad_()
 
 
-def outputs(logp: PerToken, value: PerToken | None = None) -> Outputs:
+def outputs(logp: PerToken, value: PerToken | None = None, divergence: PerToken | None = None) -> Outputs:
     """What a policy and its critic say, as far as objectives look."""
-    return Outputs(logp, torch.zeros_like(logp), value)
+    return Outputs(logp, torch.zeros_like(logp), value, divergence)
 
 
 def update(objective: Objective, batch: Batch, logp: PerToken) -> tuple[dict[str, float], Tensor]:

@@ -60,6 +60,8 @@ class Supplies:
     """The most tokens of a prompt with its answer."""
     demands: Demands = field(default_factory=Demands)
     """What the objective asks of answers that it did not draw."""
+    unlabelled: Sequence[Prompt] = ()
+    """Further prompts that have no answers, rendered."""
     combiner: Combiner | None = None
     """What makes one reward of an answer's scores; None = the sum by `weights`."""
 

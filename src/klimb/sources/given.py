@@ -53,10 +53,15 @@ class Given(Source):
 
 def turn(supplies: Supplies, step: int, count: int) -> list[Prompt]:
     """The `count` prompts of step `step` (from 1): each pass visits every prompt once, in a seeded order."""
-    size = len(supplies.prompts)
+    return visited(supplies.prompts, supplies.seed, step, count)
+
+
+def visited(prompts: Sequence[Prompt], seed: int, step: int, count: int) -> list[Prompt]:
+    """The `count` of these prompts whose turn it is at step `step` (from 1), in the order of the seed."""
+    size = len(prompts)
     visits = range((step - 1) * count, step * count)
-    orders = {epoch: permutation(supplies.seed, epoch, size) for epoch in {v // size for v in visits}}
-    return [supplies.prompts[int(orders[visit // size][visit % size])] for visit in visits]
+    orders = {epoch: permutation(seed, epoch, size) for epoch in {visit // size for visit in visits}}
+    return [prompts[int(orders[visit // size][visit % size])] for visit in visits]
 
 
 def pair_group(source: Given, prompt: Prompt, supplies: Supplies) -> Group:

@@ -21,11 +21,12 @@ class Remembered:
     """A frozen policy as the trainer sees it. Given answers are known by their tokens; samples are always computed.
 
     What is remembered is part of every checkpoint: a continued run computes nothing again, and so in no other packing.
-    A fork, whose settings and data may be others, begins with nothing.
+    A fork, whose settings and data may be others, begins with nothing. Where not `samples`, theirs are left zero, for
+    an objective that reads whole distributions in their place.
     """
 
-    def __init__(self, policy: Policy | Started) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy | Started, samples: bool = True) -> None:
+        self.policy, self._samples = policy, samples
         self._known: dict[str, Tensor] = {}
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -35,7 +36,8 @@ class Remembered:
         given = [row for row, kind in enumerate(kinds) if kind in (Label.CHOSEN, Label.REJECTED)]
         keys = {row: content_of(batch, row) for row in given}
         new = [row for row in given if keys[row] not in self._known]
-        for rows in (new, [row for row in range(batch.rows) if row not in keys]):
+        drawn = [row for row in range(batch.rows) if row not in keys] if self._samples else []
+        for rows in (new, drawn):
             if rows:
                 self._compute(batch, rows, logp)
         for row in new:
