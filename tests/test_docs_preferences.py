@@ -10,6 +10,7 @@ import pytest
 
 from klimb.data.replies import FORMS
 from klimb.objectives import AnyPreference
+from klimb.sources.pairing import AnyPairing
 from tests import test_docs
 from tests.test_docs import blocks, command
 
@@ -31,7 +32,18 @@ def test_every_block_of_the_page_on_preferences_runs(
     assert "KL to start" in shown and "longer wins" in shown
     assert "mean score" in shown
     runs = {run.name for run in (folder / "runs").iterdir()}
-    assert runs == {"dpo", "dpo-scored", "hypo", "mine", "reward-model", "sft", "rlhf", "lora", "online"}
+    assert runs == {
+        "dpo",
+        "dpo-scored",
+        "hypo",
+        "mine",
+        "reward-model",
+        "sft",
+        "rlhf",
+        "lora",
+        "online",
+        "online-ranked",
+    }
 
 
 def test_every_test_that_the_page_names_is_there(root: Path) -> None:
@@ -50,4 +62,6 @@ def test_every_test_that_the_page_names_is_there(root: Path) -> None:
 def test_the_page_names_every_objective_and_form(root: Path) -> None:
     page = (root / "docs/preferences.md").read_text("utf-8")
     kinds = [one.model_fields["type"].default for one in get_args(get_args(AnyPreference)[0])]
+    ways = [f"{{type: {one.model_fields['type'].default}" for one in get_args(get_args(AnyPairing)[0])]
+    assert [way for way in ways if way not in page] == []
     assert [name for name in [*kinds, *FORMS] if f"`{name}`" not in page] == []

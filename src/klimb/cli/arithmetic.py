@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from klimb.cli.sizes import Sizes, sizes_of
 from klimb.errors import DataError
 from klimb.sources.hybrid import Hybrid
+from klimb.sources.online_pairs import OnlinePairs
 from klimb.sources.replayed import Replayed
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
     sizes = sizes_of(recipe.model)
     return [
         _step(recipe),
+        *_pairs(recipe),
         *_read("replay", _replay, recipe, strict),
         _learning(recipe),
         _run(recipe),
@@ -67,10 +69,20 @@ def _step(recipe: Recipe) -> str:
     )
 
 
+def _pairs(recipe: Recipe) -> list[str]:
+    """How many pairs of samples a step learns from."""
+    source = recipe.source
+    if not isinstance(source, OnlinePairs):
+        return []
+    each, rows = source.learned // 2, source.prompts * source.learned
+    many = f"at most {each} {_s('pair', each)} a prompt = {rows // 2} pairs a step, {rows} rows that learn"
+    return [f"pairs        {source.pairing.type}: {many}"]
+
+
 def _learning(recipe: Recipe) -> str:
     source, size = recipe.source, recipe.training.micro_tokens
     prompts = math.ceil(source.prompts / source.minibatches)
-    tokens = prompts * (PROMPT_GUESS + source.completions * recipe.sampling.max_tokens)
+    tokens = prompts * (PROMPT_GUESS + source.learned * recipe.sampling.max_tokens)
     parts = math.ceil(tokens / size)
     return (
         f"learning     {source.epochs} {_s('epoch', source.epochs)} x {source.minibatches} "

@@ -85,6 +85,11 @@ class Source(Settings):
     replays: ClassVar[bool] = False
     """Whether it gives answers that another version of the policy, or another policy, has drawn."""
 
+    @property
+    def learned(self) -> int:
+        """The most answers of a prompt that a step learns from."""
+        return int(self.completions)  # type: ignore[attr-defined]
+
     def sampled(self, step: int) -> int | None:
         """How many prompts step `step` asks the sampler; None = all of them."""
         return None
