@@ -43,6 +43,7 @@ def test_every_block_of_the_page_on_preferences_runs(
         "lora",
         "online",
         "online-ranked",
+        "rounds",
     }
 
 

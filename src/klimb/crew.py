@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
+from klimb.objectives.carried import Carried, Refresh
 from klimb.recipe import Recipe
 from klimb.rewards.combining.base import Combiner
 from klimb.rewards.scoring import name_of
@@ -37,10 +39,17 @@ def sources_of(recipe: Recipe) -> dict[str, str]:
     return {name_of(reward): reward.type for reward in recipe.rewards}
 
 
+def carried_of(recipe: Recipe) -> Carried:
+    """What is carried for the objective, and the reference where the source says when it is the policy as it is."""
+    wanted = recipe.objective.carried
+    return replace(wanted, refresh=Refresh()) if recipe.source.renews else wanted
+
+
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
     """Everything the loop works with."""
     from klimb.policy.hardware import release_freed_pages
     from klimb.training.loop import Crew
+    from klimb.training.references import Refreshed
     from klimb.training.stopwatch import Stopwatch
     from klimb.training.updater import at_average
 
@@ -59,7 +68,10 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
 
     learner = _learner(session, optimizer)
     combiner = _combiner(session, learner)
-    experience = recipe.source.open(_supplies(session, version, watch.stage, combiner))
+    supplies = _supplies(session, version, watch.stage, combiner)
+    if isinstance(held := learner.carriers.get("reference"), Refreshed) and recipe.source.renews:
+        supplies = replace(supplies, renew=held.renew)
+    experience = recipe.source.open(supplies)
     kept = getattr(experience, "keeper", None)
     examiner = _examiner(session, version, rundir, learner)
     return Crew(
@@ -99,7 +111,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     recipe = session.recipe
     reference = _reference(session) if recipe.objective.refers else None
     carriers = open_carriers(
-        recipe.objective.carried, session.policy.named_parameters, reference.named_parameters if reference else None
+        carried_of(recipe), session.policy.named_parameters, reference.named_parameters if reference else None
     )
     remembered = None
     if reference is not None and not recipe.source.scores:
@@ -189,7 +201,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     known = learner.reference
     if not isinstance(source, Given):
         examiner = Examiner(session, version, rundir, session.held_out)
-        if known is None or recipe.objective.carried.refresh is not None:
+        if known is None or carried_of(recipe).refresh is not None:
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens

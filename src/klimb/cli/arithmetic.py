@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from klimb.cli.sizes import Sizes, sizes_of
 from klimb.errors import DataError
 from klimb.sources.hybrid import Hybrid
+from klimb.sources.iterative_pairs import IterativePairs
 from klimb.sources.online_pairs import OnlinePairs
 from klimb.sources.replayed import Replayed
 
@@ -61,11 +62,25 @@ def _updates(recipe: Recipe) -> int:
 def _step(recipe: Recipe) -> str:
     source, longest = recipe.source, recipe.sampling.max_tokens
     rows = _rows(recipe)
+    if isinstance(source, IterativePairs):
+        return _round(recipe, source)
     if source.replays:
         return f"a step       {source.prompts} groups x at most {source.completions} answers = at most {rows} rows"
     return (
         f"a step       {source.prompts} prompts x {source.completions} completions = {rows} rows, "
         f"of at most {longest} tokens = at most {rows * longest:,} completion tokens"
+    )
+
+
+def _round(recipe: Recipe, source: IterativePairs) -> str:
+    """How much a round samples, and how many rounds the steps are."""
+    (rounds, left), rows = divmod(recipe.training.steps, source.length), source.batches * _rows(recipe)
+    rest = f", and {left} {_s('step', left)} of one more" if left else ""
+    return (
+        f"a round      {source.batches} batches x {source.prompts} prompts x {source.completions} completions = "
+        f"{rows:,} rows drawn at its start, of at most {recipe.sampling.max_tokens} tokens; "
+        f"{source.batches} batches x {source.passes} {_s('pass', source.passes)} = {source.length} steps; "
+        f"{rounds} {_s('round', rounds)}{rest}"
     )
 
 
@@ -156,7 +171,8 @@ def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
     half = sizes.halved
     each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
     weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers)
-    rows = min(_rows(recipe), getattr(recipe.generator, "rows", _rows(recipe)))
+    asked = max(recipe.source.prompts, recipe.source.sampled(1) or 0) * recipe.source.completions
+    rows = min(asked, getattr(recipe.generator, "rows", asked))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
     kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)
     largest = min(recipe.training.micro_tokens, _rows(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS))
@@ -175,4 +191,4 @@ def _gb(count: float) -> str:
 
 
 def _s(word: str, count: int) -> str:
-    return word if count == 1 else word + ("es" if word == "minibatch" else "s")
+    return word if count == 1 else word + ("es" if word in ("minibatch", "pass") else "s")

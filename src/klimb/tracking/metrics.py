@@ -150,6 +150,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("preference/logp_chosen", "nats", "log pi of the chosen answers; it may fall while the gap grows"),
     Metric("preference/logp_rejected", "nats", "log pi of the rejected answers"),
     Metric("preference/paired", "share", "sampled prompts whose answers gave a pair; the others are ties"),
+    Metric("preference/round", "count", "round of iterative training that the step is of; 1 = the first"),
     Metric("preference/pairs", "count", "pairs of samples in this step"),
     Metric("preference/point", "nats", "KTO's reference point z0"),
     Metric("preference/<name>", "none", "a further measure of the preferences that are trained on"),
