@@ -30,11 +30,12 @@ def test_every_block_of_the_page_on_preferences_runs(
             continue
         shown += "".join(command(line, capsys) for line in text.splitlines())
     assert "KL to start" in shown and "longer wins" in shown
-    assert "mean score" in shown
+    assert "mean score" in shown and "win rate" in shown
     runs = {run.name for run in (folder / "runs").iterdir()}
     assert runs == {
         "dpo",
         "dpo-scored",
+        "dpo-won",
         "hypo",
         "mine",
         "reward-model",

@@ -12,8 +12,9 @@ from pydantic import Field
 from klimb.config import Settings
 from klimb.errors import KlimbError
 from klimb.generation.base import Sampling
-from klimb.rewards import AnyReward, Judge
+from klimb.rewards import AnyReward
 from klimb.rewards.base import Scorer
+from klimb.rewards.judge import Judge
 
 
 class Evaluate(Settings):
