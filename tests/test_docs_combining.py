@@ -28,7 +28,13 @@ def test_every_block_of_the_page_on_several_rewards_runs(
             continue
         for line in text.splitlines():
             command(line, capsys)
-    assert {run.name for run in (folder / "runs").iterdir()} == {"gated", "laser", "laser-dpo", "laser-python"}
+    assert {run.name for run in (folder / "runs").iterdir()} == {
+        "gated",
+        "laser",
+        "laser-dpo",
+        "laser-rounds",
+        "laser-python",
+    }
 
 
 def test_the_two_modes_on_the_page_on_bandits_are_the_two_records_as_they_are(root: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from klimb.data.replies import FORMS
 from klimb.objectives import AnyPreference
+from klimb.sources.pairing import AnyPairing
 from tests import test_docs
 from tests.test_docs import blocks, command
 
@@ -29,10 +30,11 @@ def test_every_block_of_the_page_on_preferences_runs(
             continue
         shown += "".join(command(line, capsys) for line in text.splitlines())
     assert "KL to start" in shown and "longer wins" in shown
-    assert "mean score" in shown
+    assert "mean score" in shown and "win rate" in shown
     runs = {run.name for run in (folder / "runs").iterdir()}
     assert runs == {
-        *("dpo", "dpo-scored", "hypo", "hypo-exact", "mine", "more", "reward-model", "sft", "rlhf", "lora", "online")
+        *("dpo", "dpo-scored", "dpo-won", "hypo", "hypo-exact", "mine", "more"),
+        *("reward-model", "sft", "rlhf", "lora", "online", "online-ranked", "rounds"),
     }
 
 
@@ -52,4 +54,6 @@ def test_every_test_that_the_page_names_is_there(root: Path) -> None:
 def test_the_page_names_every_objective_and_form(root: Path) -> None:
     page = (root / "docs/preferences.md").read_text("utf-8")
     kinds = [one.model_fields["type"].default for one in get_args(get_args(AnyPreference)[0])]
+    ways = [f"{{type: {one.model_fields['type'].default}" for one in get_args(get_args(AnyPairing)[0])]
+    assert [way for way in ways if way not in page] == []
     assert [name for name in [*kinds, *FORMS] if f"`{name}`" not in page] == []

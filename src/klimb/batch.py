@@ -11,7 +11,7 @@ from torch import Tensor
 
 from klimb.seeds import logged_seed
 from klimb.shapes import PerRow, PerToken, RowGroups, RowMask, Scalar, TokenIds, TokenMask, TokenRows
-from klimb.types import Finish, Group, Rollout
+from klimb.types import Finish, Group, Label, Rollout
 
 PER_TOKEN = (
     "tokens", "row", "learn", "sampler", "entropy", "advantage", "old", "ref", "weight", "whole", "value", "returns",
@@ -94,8 +94,12 @@ class Batch:
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Batch:
-        """The batch of some groups, whose prompts are rendered (`prompt.tokens` is there)."""
-        rows = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts]
+        """The batch of some groups, whose prompts are rendered (`prompt.tokens` is there).
+
+        Of groups with `pairs` only the answers that are in one; where no group has any, all answers, passed over.
+        """
+        groups = [group for group in groups if group.pairs != ()] or [_passed(group) for group in groups]
+        rows = [(index, rollout) for index, group in enumerate(groups) for rollout in group.learned]
         done = [rollout.completion for _, rollout in rows]
         lengths = torch.tensor([len(completion.tokens) for completion in done], dtype=torch.int64)
         scored = torch.tensor([rollout.reward is not None for _, rollout in rows], dtype=torch.bool)
@@ -193,6 +197,11 @@ class Batch:
             size += cost
         if part:
             yield self.take(torch.nonzero(torch.isin(self.group, torch.tensor(part))).flatten())
+
+
+def _passed(group: Group) -> Group:
+    """The group without pairs, of which no answer learns."""
+    return replace(group, rollouts=tuple(replace(one, label=Label.PASSED) for one in group.rollouts), pairs=None)
 
 
 def _key(group: Group, rollout: Rollout) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from klimb.evaluation.accuracy import Exam, evaluate, gain_since
+from klimb.examiner import Version, asking
+from klimb.objectives.carried import Carried, Refresh
 from klimb.recipe import Recipe
 from klimb.rewards.combining.base import Combiner
 from klimb.rewards.scoring import name_of
@@ -25,16 +27,16 @@ if TYPE_CHECKING:
     from klimb.training.state import SaveModel
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
-    from klimb.types import Group, Prompt
 
 
 LARGE = 1 << 25
 """From so many weights on, freed memory is given back between sampling and learning: it takes 0.1 s a step."""
 
 
-def sources_of(recipe: Recipe) -> dict[str, str]:
-    """The type of each reward source, by its name."""
-    return {name_of(reward): reward.type for reward in recipe.rewards}
+def carried_of(recipe: Recipe) -> Carried:
+    """What is carried for the objective, and the reference where the source says when it is the policy as it is."""
+    wanted = recipe.objective.carried
+    return replace(wanted, refresh=Refresh()) if recipe.source.renews else wanted
 
 
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
@@ -59,7 +61,7 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
 
     learner = _learner(session, optimizer)
     combiner = _combiner(session, learner)
-    experience = recipe.source.open(_supplies(session, version, watch.stage, combiner))
+    experience = recipe.source.open(_renewing(_supplies(session, version, watch.stage, combiner), learner))
     kept = getattr(experience, "keeper", None)
     examiner = _examiner(session, version, rundir, learner)
     return Crew(
@@ -100,7 +102,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     recipe = session.recipe
     reference = _reference(session) if recipe.objective.refers else None
     carriers = open_carriers(
-        recipe.objective.carried, session.policy.named_parameters, reference.named_parameters if reference else None
+        carried_of(recipe), session.policy.named_parameters, reference.named_parameters if reference else None
     )
     remembered = None
     if reference is not None and not recipe.source.scores:
@@ -153,6 +155,14 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
     )
 
 
+def _renewing(supplies: Supplies, learner: Learner) -> Supplies:
+    """The supplies with what makes the policy the reference, where that can move."""
+    from klimb.training.references import Refreshed
+
+    held = learner.carriers.get("reference")
+    return replace(supplies, renew=held.renew) if isinstance(held, Refreshed) else supplies
+
+
 def _reference(session: Session) -> Policy | Started:
     """The initial policy, frozen: with an adapter, the same weights and the adapter that the run began with."""
     from klimb.policy.adapter import Started
@@ -180,59 +190,24 @@ def _saving(policy: Policy, examiner: Evaluate) -> SaveModel:
 
 def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learner) -> Evaluate:
     """What measures the policy after a step: answers that can be checked, held-out preferences, how far it went."""
-    from klimb.evaluation.answers import Unscored
     from klimb.evaluation.divergence import Divergence
     from klimb.evaluation.preferences import PreferenceExam
     from klimb.evaluation.reward_model import RewardExam, words_win
     from klimb.training.remembered import Remembered
 
     recipe, source = session.recipe, session.recipe.source
-    settings, sampling, seed, tokens = recipe.evaluation, recipe.sampling, recipe.seed, recipe.training.micro_tokens
+    sampling, seed, tokens = recipe.sampling, recipe.seed, recipe.training.micro_tokens
     known = learner.reference
     if not isinstance(source, Given):
-        examiner = Examiner(session, version, rundir, session.held_out)
-        if known is None or recipe.objective.carried.refresh is not None:
+        examiner = asking(session, version, rundir, session.held_out)
+        if known is None or carried_of(recipe).refresh is not None:
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens
     if recipe.objective.critic:
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
-    plain = Unscored(asked, settings, sampling, session.own, seed)
-    ask: Evaluate = Examiner(session, version, rundir, asked) if recipe.rewards else plain
+    ask = asking(session, version, rundir, asked)
     start = known.policy if isinstance(known, Remembered) else _reference(session)
     far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
     return PreferenceExam(ask, far, asked, session.problems.given, most)
-
-
-class Version:
-    """The content hash of the policy's weights, computed once for each state of them."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy, self._known = policy, ""
-
-    def __call__(self) -> str:
-        """The version of the weights as they are."""
-        self._known = self._known or self._policy.version()
-        return self._known
-
-    def moved(self) -> None:
-        """The weights have changed."""
-        self._known = ""
-
-
-class Examiner:
-    """Asks the held-out problems."""
-
-    def __init__(self, session: Session, version: Version, rundir: RunDir, asked: Sequence[Prompt]) -> None:
-        self._session, self._version, self._rundir, recipe = session, version, rundir, session.recipe
-        template = session.policy.template()
-        self._exam = Exam(asked, sources_of(recipe), recipe.evaluation, recipe.sampling, recipe.seed, template)
-
-    def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
-        """The metrics and the groups of the evaluation after `step`."""
-        session = self._session
-        found, groups = evaluate(self._exam, session.own, session.score_all, step, self._version())
-        start = self._rundir.evaluation(0)
-        gained = gain_since(start, groups, self._exam.settings.threshold) if step else {}
-        return found.metrics() | gained, groups

@@ -24,7 +24,6 @@ from klimb.selection import AnySelector
 from klimb.selection.every import Every
 from klimb.sources import AnySource
 from klimb.sources.base import Demands
-from klimb.sources.buffer import Replays
 from klimb.sources.online import Online
 from klimb.tracking import AnyTracker
 from klimb.tracking.alerts import AnyAlert
@@ -106,7 +105,7 @@ class Recipe(Settings):
         families = (self.objective, self.selector)
         named = [
             *(getattr(one, "path", None) for one in families),
-            *(getattr(reward, "path", None) for reward in self.rewards),
+            *(getattr(reward, "path", None) for reward in (*self.rewards, self.evaluation.win)),
         ]
         models = [file for path in named if isinstance(path, Path) for file in _files(path.expanduser())]
         return models + [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]
@@ -148,8 +147,8 @@ class Recipe(Settings):
         yield from unmoved(self.alerts, self.situation.updates, objective.refers)
         yield from self.selector.conflicts(objective.kl_place)
         yield from self._reward_faults()
-        if isinstance(source, Replays):
-            yield from source.conflicts(not isinstance(self.training.correction, NoCorrection), self.sampling)
+        corrected = not isinstance(self.training.correction, NoCorrection)
+        yield from source.conflicts(corrected, self.sampling, objective.refers)
         if source.sampled(1) != 0 or source.type == "hybrid":
             yield from self._sampling_faults()
         if "groups" not in objective.needs and self.selector.type != "every":

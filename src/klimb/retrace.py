@@ -86,7 +86,7 @@ class Step:
     def _reference(self, batch: Batch) -> Tensor:
         from klimb.training.reference import measure
 
-        refreshed = self.recipe.objective.carried.refresh is not None
+        refreshed = self.recipe.objective.carried.refresh is not None or self.recipe.source.renews
         held = reference_of(self.rundir, self.step) if refreshed else INITIAL
         if held is None:
             raise Unknown("the reference was refreshed, and no checkpoint holds the one of this step")

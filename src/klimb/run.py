@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klimb.config import dump
-from klimb.crew import open_crew, sources_of
+from klimb.crew import open_crew
 from klimb.errors import KlimbError, ModelError
 from klimb.evaluation.accuracy import correct_source
+from klimb.examiner import sources_of
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, step_of
 from klimb.session import Session, check_logs, opened, problems_of
@@ -54,7 +55,8 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
             return result_of(begun.rundir)
         log = stack.enter_context(Tracking(begun.rundir, recipe.trackers, recipe.training.steps))
         log.start(dump(recipe), step_of(begun.start) if begun.start else 0)
-        session = stack.enter_context(opened(recipe, problems))
+        win = stack.enter_context(recipe.evaluation.judge()) if recipe.evaluation.win else None
+        session = replace(stack.enter_context(opened(recipe, problems)), win=win)
         try:
             _go(session, begun, log)
         except KlimbError as error:

@@ -12,6 +12,7 @@ from klimb.errors import DataError
 from klimb.generation.base import Sampler
 from klimb.generation.local import Local
 from klimb.recipe import Recipe
+from klimb.rewards.base import Scorer
 from klimb.rewards.combining.base import Combiner, Opening
 from klimb.rewards.scoring import name_of, open_all
 from klimb.sources.base import ScoreAll
@@ -40,6 +41,8 @@ class Session:
     score_all: ScoreAll
     unlabelled: Sequence[Prompt] = ()
     """The prompts without answers, rendered."""
+    win: Scorer | None = None
+    """What says whether held-out answers are better than those from before training, where a run asks that."""
 
     def combiner(self, initial: Callable[[], Any]) -> Combiner:
         """What makes one reward of several scores; `initial` opens the policy of its contexts when it is needed."""

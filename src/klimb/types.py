@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -158,7 +158,8 @@ class Group:
     """The completions of one prompt, drawn by one version of the policy under one transform.
 
     `template` is the hash of the chat template that the prompt was rendered with; empty = none, or not known. `age`
-    says how many versions of the policy ago it was drawn, where it is learned from again; None = it is fresh.
+    says how many versions of the policy ago it was drawn, where it is learned from again; None = it is fresh. `pairs`
+    are the places of answers that are compared with each other, the preferred one first; None = they are no pairs.
     """
 
     prompt: Prompt
@@ -167,6 +168,19 @@ class Group:
     version: str = ""
     template: str = ""
     age: int | None = None
+    pairs: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def learned(self) -> tuple[Rollout, ...]:
+        """The answers that a batch learns from: with `pairs` both of each, labelled, as often as they are in one."""
+        if self.pairs is None:
+            return self.rollouts
+        labels = (Label.CHOSEN, Label.REJECTED)
+        return tuple(
+            replace(self.rollouts[place], label=label)
+            for pair in self.pairs
+            for place, label in zip(pair, labels, strict=True)
+        )
 
     @property
     def degenerate(self) -> bool:

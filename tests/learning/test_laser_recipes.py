@@ -90,3 +90,9 @@ def test_settings_that_do_not_go_together_are_refused_before_any_work(name: str,
     with pytest.raises(SettingsError) as caught:
         klimb.load_recipe(root / "recipes/tiny-laser.yaml", *words)
     assert said in str(caught.value)
+
+
+@pytest.mark.slow
+def test_in_the_rounds_of_the_paper_an_arm_is_chosen_for_each_batch(root: Path, tmp_path: Path) -> None:
+    _, shares = whole("tiny-laser-rounds", root, tmp_path)
+    assert len(shares) == 80 and all(sorted(one.values()) == [0.0, 0.0, 1.0] for one in shares)

@@ -208,3 +208,14 @@ def test_online_dpo_learns_from_pairs_of_its_own_samples(root: Path, tmp_path: P
     assert time.process_time() - started < 40
     assert result.before["eval/accuracy"] < 0.1 and result.after["eval/accuracy"] > 0.9
     assert result.before["eval/kl"] == 0.0 and result.after["eval/kl_low"] > 1.0
+
+
+@pytest.mark.slow
+def test_in_rounds_the_tiny_model_learns_in_its_time(root: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    started = time.process_time()
+    result = klimb.train(klimb.load_recipe(root / "recipes/tiny-iterative-dpo.yaml"), run=tmp_path)
+    assert time.process_time() - started < 40
+    assert result.after["eval/accuracy"] >= 0.8
+    lines = RunDir.open(tmp_path).read_metrics()[1:]
+    assert {line["preference/round"] for line in lines} == {float(number) for number in range(1, 21)}

@@ -14,7 +14,8 @@ from klimb.policy.loading import load
 from klimb.policy.policy import Policy
 from klimb.policy.tiny import tiny_tokenizer
 from klimb.recipe import Recipe
-from klimb.sources.online_pairs import labelled
+from klimb.sources.online_pairs import paired
+from klimb.sources.pairing import BestWorst
 from klimb.sources.pairs import Pairs
 from klimb.training.remembered import Remembered
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
@@ -54,7 +55,8 @@ def test_truncation_never_leaves_an_answer_without_tokens_and_every_loss_is_fini
 def test_ties_the_lower_index_is_not_preferred_and_a_pair_of_equal_log_ratios_is_half_right() -> None:
     done = Completion((1,), (-1.0,), "", Finish.EOS)
     tied = Group(Prompt("p", tokens=(1,)), tuple(Rollout(done, k, k, reward=1.0) for k in range(3)))
-    assert {row.label for row in labelled(tied).rollouts} == {Label.PASSED}
+    assert paired(tied, BestWorst()).pairs == ()
+    assert set(Batch.of([paired(tied, BestWorst())]).label.tolist()) == {Label.PASSED}
     ready = MIXED.replace(ref=MIXED.old, weight=DPO().weighting(MIXED))
     assert MIXED.old is not None
     _, metrics, _ = update(DPO(), ready, MIXED.old.clone().requires_grad_())
@@ -65,9 +67,9 @@ def test_none_reward_an_answer_without_a_score_neither_wins_nor_loses_a_pair() -
     done = Completion((1,), (-1.0,), "", Finish.EOS)
     for rewards, wanted in (((None, -1.0, -2.0), (1, 2)), ((None, 1.0, 2.0), (2, 1))):
         rows = tuple(Rollout(done, k, k, reward=reward) for k, reward in enumerate(rewards))
-        found = labelled(Group(Prompt("p", tokens=(1,)), rows)).rollouts
-        assert tuple(row.k for row in found[:2]) == wanted
-        assert [(row.k, row.label) for row in found[2:]] == [(0, Label.PASSED)]
+        found = paired(Group(Prompt("p", tokens=(1,)), rows), BestWorst())
+        assert found.pairs == (wanted,)
+        assert [(row.k, row.label) for row in found.learned] == [(wanted[0], 1), (wanted[1], -1)]
 
 
 def test_temperature_mismatch_log_probs_are_at_the_temperature_that_drew_or_the_recipe_is_refused() -> None:

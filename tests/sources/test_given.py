@@ -11,15 +11,13 @@ import torch
 from klimb.batch import Batch
 from klimb.errors import DataError
 from klimb.generation.base import Sampling
-from klimb.objectives import DPO
 from klimb.sources.answers import Answers
 from klimb.sources.base import Source, Supplies
 from klimb.sources.labelled import Labelled
 from klimb.sources.mixture import Mixture
-from klimb.sources.online_pairs import labelled
 from klimb.sources.pairs import Pairs
 from klimb.training.weighing import Passes, cuts
-from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout
+from klimb.types import Finish, Group, Label, Prompt, Reply
 from tests.sources.test_online import Parrot
 
 GOOD, BAD = Reply("yes", True, 2.0), Reply("never", False)
@@ -121,20 +119,6 @@ def test_only_good_answers_are_imitated() -> None:
     found = groups(Answers(prompts=2))
     assert [row.completion.text for group in found for row in group.rollouts] == ["yes", "yes"]
     assert Answers().completions == 1
-
-
-def test_of_samples_the_best_is_paired_with_the_worst_and_ties_are_not() -> None:
-    def group(*rewards: float | None) -> Group:
-        done = Completion((1,), (-1.0,), "", Finish.EOS)
-        return Group(Prompt("p", tokens=(1,)), tuple(Rollout(done, k, k, reward=r) for k, r in enumerate(rewards)))
-
-    rows = labelled(group(0.5, None, 1.0, 0.0, 1.0)).rollouts
-    assert [(row.k, row.label) for row in rows[:2]] == [(2, Label.CHOSEN), (3, Label.REJECTED)]
-    assert [(row.k, row.label) for row in rows[2:]] == [(k, Label.PASSED) for k in (0, 1, 4)]
-    for tied in (group(1.0, 1.0), group(None, 1.0), group(None, None)):
-        assert {row.label for row in labelled(tied).rollouts} == {Label.PASSED}
-    batch = Batch.of([labelled(group(1.0, 0.0, 0.5)), labelled(group(1.0, 1.0))])
-    assert (DPO().weighting(batch) > 0).tolist() == [True, True, False, False, False]
 
 
 def test_data_without_pairs_are_refused() -> None:

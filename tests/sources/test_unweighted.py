@@ -99,6 +99,6 @@ def test_what_is_too_old_at_the_last_step_is_counted_among_what_can_be_learned(
 @pytest.mark.parametrize("kind", [Successes, LoggedPairs, LoggedLabels])
 def test_a_correction_of_what_has_no_weight_is_refused(kind: type[Unweighted], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"logs": tmp_path}
-    (fault,) = kind.model_validate(settings).conflicts(True, supplies().sampling)
+    (fault,) = kind.model_validate(settings).conflicts(True, supplies().sampling, False)
     assert f"source.type={kind.model_fields['type'].default}" in fault.found
-    assert not list(kind.model_validate(settings).conflicts(False, supplies().sampling))
+    assert not list(kind.model_validate(settings).conflicts(False, supplies().sampling, False))

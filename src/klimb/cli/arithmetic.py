@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from klimb.cli.sizes import Sizes, sizes_of
 from klimb.errors import DataError
 from klimb.sources.hybrid import Hybrid
+from klimb.sources.iterative_pairs import IterativePairs
+from klimb.sources.online_pairs import OnlinePairs
 from klimb.sources.replayed import Replayed
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
     sizes = sizes_of(recipe.model)
     return [
         _step(recipe),
+        *_pairs(recipe),
         *_read("replay", _replay, recipe, strict),
         _learning(recipe),
         _run(recipe),
@@ -64,6 +67,8 @@ def _updates(recipe: Recipe) -> int:
 def _step(recipe: Recipe) -> str:
     source, longest = recipe.source, recipe.sampling.max_tokens
     rows = _rows(recipe)
+    if isinstance(source, IterativePairs):
+        return _round(recipe, source)
     if source.replays:
         return f"a step       {source.prompts} groups x at most {source.completions} answers = at most {rows} rows"
     return (
@@ -72,10 +77,32 @@ def _step(recipe: Recipe) -> str:
     )
 
 
+def _round(recipe: Recipe, source: IterativePairs) -> str:
+    """How much a round samples, and how many rounds the steps are."""
+    (rounds, left), rows = divmod(recipe.training.steps, source.length), source.batches * _rows(recipe)
+    rest = f", and {left} {_s('step', left)} of one more" if left else ""
+    return (
+        f"a round      {source.batches} batches x {source.prompts} prompts x {source.completions} completions = "
+        f"{rows:,} rows drawn at its start, of at most {recipe.sampling.max_tokens} tokens; "
+        f"{source.batches} batches x {source.passes} {_s('pass', source.passes)} = {source.length} steps; "
+        f"{rounds} {_s('round', rounds)}{rest}"
+    )
+
+
+def _pairs(recipe: Recipe) -> list[str]:
+    """How many pairs of samples a step learns from."""
+    source = recipe.source
+    if not isinstance(source, OnlinePairs):
+        return []
+    each, rows = source.learned // 2, source.prompts * source.learned
+    many = f"at most {each} {_s('pair', each)} a prompt = {rows // 2} pairs a step, {rows} rows that learn"
+    return [f"pairs        {source.pairing.type}: {many}"]
+
+
 def _learning(recipe: Recipe) -> str:
     source, size = recipe.source, recipe.training.micro_tokens
     prompts = math.ceil(_prompts(recipe) / source.minibatches)
-    tokens = prompts * (PROMPT_GUESS + source.completions * recipe.sampling.max_tokens)
+    tokens = prompts * (PROMPT_GUESS + source.learned * recipe.sampling.max_tokens)
     parts = math.ceil(tokens / size)
     return (
         f"learning     {source.epochs} {_s('epoch', source.epochs)} x {source.minibatches} "
@@ -154,7 +181,8 @@ def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
     half = sizes.halved
     each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
     weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers)
-    rows = min(_rows(recipe), getattr(recipe.generator, "rows", _rows(recipe)))
+    asked = max(recipe.source.prompts, recipe.source.sampled(1) or 0) * recipe.source.completions
+    rows = min(asked, getattr(recipe.generator, "rows", asked))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
     kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)
     largest = min(recipe.training.micro_tokens, _rows(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS))
@@ -173,4 +201,4 @@ def _gb(count: float) -> str:
 
 
 def _s(word: str, count: int) -> str:
-    return word if count == 1 else word + ("es" if word == "minibatch" else "s")
+    return word if count == 1 else word + ("es" if word in ("minibatch", "pass") else "s")

@@ -53,6 +53,7 @@ def summary(result: RunResult) -> str:
         lines += _ranged("KL to start", result, "eval/kl", " nats")
         lines += _row("nats a token", result, "eval/nll", None)
         lines += _ranged("mean score", result, "eval/score")
+        lines += _won(result)
         lines += _row("format", result, "eval/format", ("eval/format_low", "eval/format_high"))
         lines += _row("length", result, "eval/length", None)
         lines.append("")
@@ -69,6 +70,14 @@ def _ranged(title: str, result: RunResult, name: str, unit: str = "") -> list[st
     sides = (result.before, result.after)
     cells = [f"{s[name]:.2f}{unit} ({s[f'{name}_low']:.2f} to {s[f'{name}_high']:.2f})" for s in sides]
     return [f"{title:<12}" + "".join(f"{cell:>28}" for cell in cells)]
+
+
+def _won(result: RunResult) -> list[str]:
+    """How often the answers are better than those from before training, against which there is nothing before."""
+    if "eval/win" not in result.after:
+        return []
+    cell = _cell(result.after, "eval/win", ("eval/win_low", "eval/win_high"))
+    return [f"{'win rate':<12}{'':>24}{cell:>24}"]
 
 
 def _row(title: str, result: RunResult, name: str, interval: tuple[str, str] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from pydantic import Field
 from klimb.config import Settings
 from klimb.errors import KlimbError
 from klimb.generation.base import Sampling
+from klimb.rewards import AnyReward
+from klimb.rewards.base import Scorer
+from klimb.rewards.judge import Judge
 
 
 class Evaluate(Settings):
@@ -33,13 +37,35 @@ class Evaluate(Settings):
     threshold: float = 1.0
     """A score of that source of at least this is correct."""
 
+    win: AnyReward | None = None
+    """What says which of two answers to a held-out prompt is better, the policy's or that from before training: a
+    source that scores each (a reward model, a rule), or a language model (type judge), which is shown both in both
+    orders. It scores nothing else, and nothing is trained on it."""
     by: str = ""
     """A column of the data: accuracy is also told for each of its values, so that no side pays for another unseen."""
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether what says who wins is shown both answers."""
+        return isinstance(self.win, Judge)
+
+    def faults(self) -> list[KlimbError]:
+        """Without answers from before training there is nothing to win against."""
+        if self.win is None or self.start:
+            return []
+        asked = f"set held-out answers against those from before training (evaluation.win.type={self.win.type})"
+        return [KlimbError(asked, "evaluation.start=false, which draws none", "evaluation.start=true")]
+
+    def judge(self) -> AbstractContextManager[Scorer]:
+        """What says who wins, opened. Raises RewardError."""
+        assert self.win is not None
+        both = self.win.model_copy(update={"against": "answer"}) if isinstance(self.win, Judge) else self.win
+        return both.open()
 
     def unread(self, *, scored: bool, sampled: bool) -> Iterator[KlimbError]:
         """The settings that would change nothing, where held-out answers are not scored, or not even drawn."""
         names = [] if scored and sampled else ["correct", "threshold", "by"]
-        names += [] if sampled else ["greedy", "temperature"]
+        names += [] if sampled else ["greedy", "temperature", "win"]
         given = [f"evaluation.{name}" for name in names if getattr(self, name) != type(self).model_fields[name].default]
         if given:
             why = "no rewards" if sampled else "a reward model in training, which answers nothing"

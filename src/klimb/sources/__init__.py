@@ -8,6 +8,7 @@ from pydantic import Field
 
 from klimb.sources.answers import Answers
 from klimb.sources.hybrid import Hybrid
+from klimb.sources.iterative_pairs import IterativePairs
 from klimb.sources.labelled import Labelled
 from klimb.sources.logged_labels import LoggedLabels
 from klimb.sources.logged_pairs import LoggedPairs
@@ -21,6 +22,7 @@ from klimb.sources.successes import Successes
 AnySource = Annotated[
     Online
     | OnlinePairs
+    | IterativePairs
     | Replayed
     | Hybrid
     | Successes

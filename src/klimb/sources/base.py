@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from klimb.config import Settings
+from klimb.errors import KlimbError
 from klimb.generation.base import Sampler, Sampling
 from klimb.types import Group, Prompt, Reply, Score
 
@@ -64,6 +65,8 @@ class Supplies:
     """Further prompts that have no answers, rendered."""
     combiner: Combiner | None = None
     """What makes one reward of an answer's scores; None = the sum by `weights`."""
+    renew: Callable[[], None] = lambda: None
+    """Makes the policy as it is the reference, for a source that `renews`."""
 
 
 class Experience(Protocol):
@@ -87,6 +90,20 @@ class Source(Settings):
     replays: ClassVar[bool] = False
     """Whether it gives answers that another version of the policy, or another policy, has drawn."""
 
+    @property
+    def learned(self) -> int:
+        """The most answers of a prompt that a step learns from."""
+        return int(self.completions)  # type: ignore[attr-defined]
+
+    @property
+    def renews(self) -> bool:
+        """Whether it makes the policy the reference now and then (`Supplies.renew`)."""
+        return False
+
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
+        """What does not go together: with importance weights by `training.correction`; with what `refers` not."""
+        yield from ()
+
     def sampled(self, step: int) -> int | None:
         """How many prompts step `step` asks the sampler; None = all of them."""
         return None
@@ -104,6 +121,12 @@ def discarded(experience: Experience) -> Sequence[Group]:
     """The groups that were drawn for the last step and that nobody learns from; none where nothing is left out."""
     left: Sequence[Group] = getattr(experience, "discarded", ())
     return left
+
+
+def scored(experience: Experience) -> Sequence[Group] | None:
+    """The groups whose scores came in the last step; None = those that were drawn in it."""
+    found: Sequence[Group] | None = getattr(experience, "scored", None)
+    return found
 
 
 def tokens_of(groups: Sequence[Group]) -> int:

@@ -52,8 +52,7 @@ class Replays(Source):
     estimated: bool = False
     """Takes log-probs that a model gave afterwards for those of the policy that drew."""
 
-    def conflicts(self, corrected: bool, sampling: Sampling) -> Iterator[KlimbError]:
-        """What does not go together; `corrected`: whether `training.correction` is at work."""
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if self.old == "trainer" and not corrected:
             yield KlimbError(
                 "learn from answers of other policies with source.old=trainer",

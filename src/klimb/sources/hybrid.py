@@ -54,8 +54,8 @@ class Hybrid(Replays):
     def fingerprint(self) -> str:
         return fingerprint(self.logs) if self.logs else ""
 
-    def conflicts(self, corrected: bool, sampling: Sampling) -> Iterator[KlimbError]:
-        yield from super().conflicts(corrected, sampling)
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
+        yield from super().conflicts(corrected, sampling, refers)
         if not sampling.transform.comparable:
             yield KlimbError(
                 "learn again from its own samples (source.type=hybrid)",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from klimb.sources.online_pairs import labelled
+from klimb.sources.online_pairs import paired
+from klimb.sources.pairing import BestWorst
 from klimb.sources.unweighted import Unweighted
-from klimb.types import Group, Label
+from klimb.types import Group
 
 
 class LoggedPairs(Unweighted):
@@ -21,7 +22,5 @@ class LoggedPairs(Unweighted):
     lack: ClassVar[str] = "no pair"
 
     def labelled(self, group: Group) -> Group | None:
-        if group.degenerate:
-            return None
-        pair = (row for row in labelled(group).rollouts if row.label is not Label.PASSED)
-        return replace(group, rollouts=tuple(pair))
+        both = paired(group, BestWorst()).learned
+        return replace(group, rollouts=both) if both else None

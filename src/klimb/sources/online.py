@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from klimb.rewards.combining.base import Opening
 from klimb.rewards.combining.weighted import Weighted
 from klimb.seeds import draw_seed, permutation
 from klimb.sources.base import Experience, Source, Supplies, tokens_of
-from klimb.types import Completion, Group, Prompt, Rollout, Score
+from klimb.types import Group, Prompt, Rollout, Score
 
 
 class Online(Source):
@@ -94,23 +95,31 @@ class OnlineExperience:
         self, step: int, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]], first: int = 0
     ) -> list[Group]:
         """A group for each prompt: sampled and scored. `first`: how many prompts this step has asked before."""
+        return self.score(step, self.ask(prompts, seeds), first)
+
+    def ask(self, prompts: Sequence[Prompt], seeds: Sequence[tuple[int, ...]]) -> list[Group]:
+        """A group for each prompt, which nothing has scored."""
         s = self.supplies
         with s.stage("sample"):
             requests = [Request(prompt.tokens, row) for prompt, row in zip(prompts, seeds, strict=True)]
             done = s.sampler.sample(requests, s.sampling)
-        with s.stage("score"):
-            flat = [completion for completions in done for completion in completions]
-            asked = [p for p, completions in zip(prompts, done, strict=True) for _ in completions]
-            wanted = self._combiner.wanted(step, prompts, first)
-            each = () if wanted is None else ([one for one, row in zip(wanted, done, strict=True) for _ in row],)
-            answers = iter(s.score_all(asked, flat, *each))
-            scores = [[next(answers) for _ in row] for row in done]
-            rewards = self._combiner.rewards(step, prompts, scores, first)
         version, transform = s.version(), s.sampling.transform
         return [
-            Group(p, _rollouts(row, one, named, reward), transform, version, s.template)
-            for p, row, one, named, reward in zip(prompts, done, seeds, scores, rewards, strict=True)
+            Group(prompt, tuple(map(Rollout, row, range(len(row)), own)), transform, version, s.template)
+            for prompt, row, own in zip(prompts, done, seeds, strict=True)
         ]
+
+    def score(self, step: int, groups: Sequence[Group], first: int = 0) -> list[Group]:
+        """The groups with the scores and rewards that they get in step `step`, whatever they had before."""
+        s, prompts = self.supplies, [group.prompt for group in groups]
+        with s.stage("score"):
+            flat = [(place, rollout.completion) for place, group in enumerate(groups) for rollout in group.rollouts]
+            wanted = self._combiner.wanted(step, prompts, first)
+            each = () if wanted is None else ([wanted[place] for place, _ in flat],)
+            answers = iter(s.score_all([prompts[place] for place, _ in flat], [one for _, one in flat], *each))
+            scores = [[next(answers) for _ in group.rollouts] for group in groups]
+            rewards = self._combiner.rewards(step, prompts, scores, first)
+        return [_scored(*found) for found in zip(groups, scores, rewards, strict=True)]
 
     def indices(self, step: int) -> list[int]:
         """Which prompts step `step` may ask: each pass over the data visits every prompt once, in a seeded order.
@@ -135,13 +144,6 @@ def seeds_of(seed: int, step: int, prompts: Sequence[Prompt], count: int) -> lis
     return rows
 
 
-def _rollouts(
-    completions: Sequence[Completion],
-    seeds: Sequence[int],
-    scores: Sequence[dict[str, Score]],
-    rewards: Sequence[float | None],
-) -> tuple[Rollout, ...]:
-    return tuple(
-        Rollout(completion, k, seed, named, reward)
-        for k, (completion, seed, named, reward) in enumerate(zip(completions, seeds, scores, rewards, strict=True))
-    )
+def _scored(group: Group, scores: Sequence[dict[str, Score]], rewards: Sequence[float | None]) -> Group:
+    rows = zip(group.rollouts, scores, rewards, strict=True)
+    return replace(group, rollouts=tuple(replace(one, scores=named, reward=reward) for one, named, reward in rows))

@@ -35,8 +35,8 @@ class Replayed(Replays):
     def fingerprint(self) -> str:
         return fingerprint(self.logs)
 
-    def conflicts(self, corrected: bool, sampling: Sampling) -> Iterator[KlimbError]:
-        yield from super().conflicts(corrected, sampling)
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
+        yield from super().conflicts(corrected, sampling, refers)
         if self.old == "behaviour" and corrected:
             yield KlimbError(
                 "correct for the sampler by importance weights (training.correction)",

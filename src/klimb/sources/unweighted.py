@@ -24,7 +24,7 @@ class Unweighted(Replayed):
         """The group with the answers that learn, labelled; None where there is nothing to label."""
         raise NotImplementedError
 
-    def conflicts(self, corrected: bool, sampling: Sampling) -> Iterator[KlimbError]:
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
             yield KlimbError(
                 "weigh given answers by training.correction",

@@ -33,6 +33,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 )
 """Key, title, metrics, whether in percent."""
 EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
+    ("win", "Win rate against the answers from before training", ("eval/win",), True),
     ("sources", "Scores of the sources", ("reward/<source>",), False),
     ("goes", "What the reward goes with", ("hacking/by_length", "hacking/with_<source>"), False),
     ("contrary", "How far the sources disagree", ("hacking/disagreement",), False),
@@ -42,6 +43,7 @@ EXTRA: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 )
 """The same of entries of the glossary, for runs with several sources; not missed where there are none."""
 INTERVALS = {"eval/accuracy": ("eval/low", "eval/high"), "eval/format": ("eval/format_low", "eval/format_high")}
+INTERVALS["eval/win"] = ("eval/win_low", "eval/win_high")
 
 
 def write_report(run: RunDir) -> Path:

@@ -22,8 +22,8 @@ class Row:
 
 
 def verdict(story: Story) -> str:
-    """One sentence on the held-out accuracy, and one on how far the run came if it is not at its end."""
-    return " ".join(part for part in (_accuracy(story), _progress(story)) if part)
+    """A sentence on held-out accuracy, one on the win rate, and one on how far the run came if it is not at its end."""
+    return " ".join(part for part in (_accuracy(story), _won(story), _progress(story)) if part)
 
 
 def table(story: Story) -> list[Row]:
@@ -97,6 +97,19 @@ def _certainty(first: Record, last: Record) -> tuple[str, str]:
         return "; how sure that is was not measured", ""
     apart = last["eval/low"] > first["eval/high"] or last["eval/high"] < first["eval/low"]
     return ("" if apart else "; the 95 % intervals overlap, so that may be chance"), ""
+
+
+def _won(story: Story) -> str:
+    """How often the last held-out answers were better than those from before training; empty where nobody judged."""
+    found = [record for record in story.metrics if record.get("eval/win") is not None]
+    if not found:
+        return ""
+    last = found[-1]
+    left = f", {last['eval/win_failed']:.0f} could not be judged" if last.get("eval/win_failed") else ""
+    return (
+        f"After step {last['step']} the answer was the better one of that and the one from before training for "
+        f"{_interval(last, 'eval/win')} of {last['eval/win_n']:.0f} held-out prompts (a tie is a half{left})."
+    )
 
 
 def _progress(story: Story) -> str:

@@ -14,7 +14,7 @@ from klimb.errors import Alerted, Diverged, Interrupted
 from klimb.generation.base import Sampler
 from klimb.rundir import RunDir
 from klimb.seeds import seed_of
-from klimb.sources.base import Experience, discarded
+from klimb.sources.base import Experience, discarded, scored
 from klimb.training import believing, checkpoint, state
 from klimb.training.base import Checkpoints, Optimizer
 from klimb.training.keeping import Keeper
@@ -131,7 +131,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
         with crew.watch.stage("sync"):
             crew.moved()
             crew.sampler.refresh()
-    metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left)
+    metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left, scored(crew.experience))
     metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr} | crew.observe(step, metrics.get("loss"))
     if crew.due(step, crew.learner.settings.steps):
         metrics |= _evaluated(crew, step)

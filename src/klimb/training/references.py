@@ -39,9 +39,13 @@ class Refreshed:
         told = {"policy/reference_age": float(self.age), "policy/kl_moving": self.moving}
         grown = self.settings.kappa > 0 and self.moving > self.settings.kappa
         if grown or (self.settings.every > 0 and self.age >= self.settings.every):
-            self._copy(self._policy())
-            self.age, self.moving, self.initial = 0, 0.0, False
+            self.renew()
         return told
+
+    def renew(self) -> None:
+        """The reference becomes the policy as it is."""
+        self._copy(self._policy())
+        self.age, self.moving, self.initial = 0, 0.0, False
 
     def state(self) -> dict[str, Tensor]:
         """Age and average; the weights too, unless they are still the initial ones."""

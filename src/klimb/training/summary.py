@@ -14,12 +14,15 @@ from klimb.tracking.hacking import hacking
 from klimb.types import Finish, Group, Outcome
 
 
-def summarise(groups: Sequence[Group], discarded: Sequence[Group] = ()) -> dict[str, float]:
+def summarise(
+    groups: Sequence[Group], discarded: Sequence[Group] = (), scored: Sequence[Group] | None = None
+) -> dict[str, float]:
     """Rewards, outcomes, lengths and entropy of what was drawn in this step; of what is replayed, under other names.
 
-    What was drawn beside them and `discarded` counts among the sampled tokens, and nowhere else.
+    What was drawn beside them and `discarded` counts among the sampled tokens, and nowhere else. Where a step scores
+    what an earlier one drew, the first are of what it `scored`.
     """
-    fresh = [group for group in groups if group.age is None]
+    fresh = [group for group in groups if group.age is None] if scored is None else scored
     again = [group for group in groups if group.age is not None]
     return (_drawn(fresh, discarded) if fresh else {"tokens/sampled": 0.0}) | (_replayed(again) if again else {})
 

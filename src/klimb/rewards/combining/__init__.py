@@ -22,6 +22,8 @@ from klimb.rewards.combining.weighted import Weighted
 Sums = Weighted | Scheduled | Normalised | Gdpo | Gated
 Ensembles = Mean | Least | Uncertain | Agreement
 AnyCombining = Annotated[Sums | Ensembles | Selected | SelectedPaper, Field(discriminator="type")]
+PAIRED = ("online_pairs", "iterative_pairs")
+"""Sources whose objectives have a loss that says how well what was scored is fitted."""
 
 
 def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, samples: bool) -> Iterator[KlimbError]:
@@ -32,7 +34,7 @@ def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, 
         yield KlimbError(
             f"combine the scores of fresh samples (combining.type={kind})",
             f"source.type={source}, whose rewards are given",
-            "combining.type=weighted, or a source that samples: online, hybrid, online_pairs",
+            "combining.type=weighted, or a source that samples: online, hybrid, online_pairs, iterative_pairs",
         )
         return
     yield from combining.conflicts(weights)
@@ -42,9 +44,9 @@ def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, 
             "source.type=hybrid: what is replayed was scored by earlier choices",
             "source.type=online",
         )
-    elif isinstance(combining, Selected) and combining.reads_loss and source != "online_pairs":
+    elif isinstance(combining, Selected) and combining.reads_loss and source not in PAIRED:
         yield KlimbError(
             "learn from the training loss (combining.gain.type=negative_loss)",
             f"source.type={source}: a policy gradient's loss is no fit; around a mean it is zero, whatever was chosen",
-            "source.type=online_pairs with an objective for pairs, as in the paper, or combining.gain.type=margin",
+            "source.type=iterative_pairs with an objective for pairs, as in the paper, or combining.gain.type=margin",
         )

@@ -1,0 +1,107 @@
+"""Win rate: who wins, what a tie and a failure are, both orders, the interval, and where a run shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import klimb
+from klimb.cli.training import summary
+from klimb.errors import SettingsError
+from klimb.evaluation.base import Evaluate
+from klimb.evaluation.intervals import wilson
+from klimb.evaluation.winrate import WinRate, win_rate
+from klimb.rewards import Judge
+from klimb.rundir import RunDir
+from klimb.types import Completion, Finish, Group, Outcome, Prompt, Rollout, Score
+from tests.generation.helpers import answer, served
+from tests.rewards.test_judge import verdict
+
+
+def groups(*texts: str) -> list[Group]:
+    done = [Completion((1,), (-1.0,), text, Finish.EOS) for text in texts]
+    prompts = [Prompt(f"p{place}", text="?", answer="right") for place in range(len(texts))]
+    return [Group(p, (Rollout(one, 0, 0),)) for p, one in zip(prompts, done, strict=True)]
+
+
+class Lengths:
+    """Scores an answer by its length; what says so cannot be scored."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+        self.asked += [one.text for one in completions]
+        bad = Score(Outcome.UNSCORABLE, reason="so")
+        return [bad if one.text.startswith("bad") else Score.of(float(len(one.text))) for one in completions]
+
+
+def test_the_higher_score_wins_a_tie_is_a_half_and_what_cannot_be_scored_is_in_neither() -> None:
+    judge = Lengths()
+    exam = WinRate(lambda _: ({}, []), judge, pairwise=False, start=Path("none"))
+    before = groups("aa", "bb", "cc", "bad", "dd", "same")
+    won, failed = exam.against(before, groups("aaa", "b", "xx", "eee", "bad", "same", "new"))
+    assert won == {"p0": 1.0, "p1": 0.0, "p2": 0.5, "p5": 0.5} and failed == 2
+    assert "same" not in judge.asked and "new" not in judge.asked
+    count = len(judge.asked)
+    assert exam.against(before, groups("a", "b", "c", "e", "d", "f"))[1] == 1
+    assert judge.asked[count:] == ["a", "b", "c", "e", "d", "f", "same"], "a first answer is scored once"
+
+
+def test_the_rate_has_the_interval_of_its_prompts_and_none_is_no_rate() -> None:
+    low, high = wilson(2.5, 4)
+    assert win_rate({"a": 1.0, "b": 1.0, "c": 0.5, "d": 0.0}, 3) == {
+        "eval/win": 0.625, "eval/win_low": low, "eval/win_high": high, "eval/win_n": 4.0, "eval/win_failed": 3.0,
+    }  # fmt: skip
+    assert win_rate({}, 2) == {"eval/win_failed": 2.0}
+
+
+def test_a_language_model_is_shown_both_answers_in_both_orders() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def handle(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        material = json.loads(body["messages"][1]["content"])
+        seen.append((material["A"], material["B"]))
+        better = {"good": "A" if material["A"] == "good" else "B", "vain": "A"}
+        answer(handler, verdict({"reason": "", "better": better.get("vain" if "vain" in seen[-1] else "good")}))
+
+    with served(handle) as url:
+        settings = Evaluate(win=Judge(url=url, deadline=2.0, retries=0, parallel=1))
+        assert settings.pairwise
+        with settings.judge() as judge:
+            exam = WinRate(lambda _: ({}, []), judge, pairwise=True, start=Path("none"))
+            won, failed = exam.against(groups("old", "old", "good"), groups("good", "vain", "worse"))
+    assert (won, failed) == ({"p0": 1.0, "p1": 0.5, "p2": 0.0}, 0)
+    assert seen[:2] == [("good", "old"), ("old", "good")] and len(seen) == 6
+
+
+def test_a_run_shows_how_often_its_answers_beat_the_first_ones(root: Path, tmp_path: Path) -> None:
+    words = ["training.steps=2", "evaluation.problems=8", "evaluation.win={type: length, most: 1}"]
+    result = klimb.train(klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words), run=tmp_path / "run")
+    assert "eval/win" not in result.before and result.after["eval/win_n"] == 8 and result.after["eval/win_failed"] == 0
+    run = RunDir.open(result.path)
+    lengths = [
+        {g.prompt.id: len(g.rollouts[0].completion.tokens) for g in klimb.rollouts.read(run.evaluation(step))}
+        for step in (0, 2)
+    ]
+    noted = {g.prompt.id: g.rollouts[0].scores for g in klimb.rollouts.read(run.evaluation(2))}
+    assert all("eval/win" in scores for scores in noted.values()) and sum(
+        scores["eval/win"].value or 0.0 for scores in noted.values()
+    ) / 8 == pytest.approx(result.after["eval/win"])
+    for name, scores in noted.items():
+        assert lengths[0][name] != lengths[1][name] or scores["eval/win"].value == 0.5
+    assert "of 8 held-out prompts (a tie is a half)" in result.report.read_text("utf-8")
+    assert "win rate" in summary(result)
+
+
+def test_without_answers_from_before_training_nobody_can_win(root: Path) -> None:
+    words = ("evaluation.win={type: length}", "evaluation.start=false")
+    with pytest.raises(SettingsError, match=r"evaluation\.start=true"):
+        klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words)
+    with pytest.raises(SettingsError, match=r"evaluation\.win"):
+        klimb.load_recipe(root / "recipes/tiny-reward-model.yaml", words[0])
