@@ -30,7 +30,7 @@ def test_the_sweep_is_the_four_controls_at_the_same_share(root: Path) -> None:
 def test_the_study_of_selectors_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path) -> None:
     study = yaml.safe_load((root / "bench/selection-words.yaml").read_text("utf-8"))
     words = ["evaluation.problems=16", "evaluation.every=2", "evaluation.start=false", "checkpoints.every=2"]
-    study |= {"recipe": "tiny-forking", "words": words}
+    study |= {"recipe": "tiny-forking", "words": ["model={name: tiny}", *words]}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), "utf-8")
     command = [sys.executable, "bench/selection_study.py", f"{tmp_path}/study.yaml", "--seeds", "2", "training.steps=2"]
     command += ["--arms", "all,top-20", "--out", f"{tmp_path}/out"]

@@ -12,6 +12,7 @@ from klimb.data.difference import Difference
 from klimb.data.digit_sum import DigitSum
 from klimb.data.echo_digit import EchoDigit
 from klimb.data.echo_pairs import EchoPairs
+from klimb.data.echo_worked import EchoWorked
 from klimb.data.gsm8k import Gsm8k
 from klimb.data.gym import Gym
 from klimb.data.hub import Hub
@@ -30,6 +31,7 @@ AnyData = Annotated[
     | DigitSum
     | EchoDigit
     | EchoPairs
+    | EchoWorked
     | Gsm8k
     | Gym
     | Hub
