@@ -104,7 +104,7 @@ def test_a_folder_that_is_no_reward_model_says_how_to_train_one(tmp_path: Path) 
     policy.save(tmp_path / "plain")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.json").write_text("{")
-    for name, found in (("none", "no such folder"), ("plain", "no head of one score"), ("broken", "is broken")):
+    for name, found in (("none", "nothing there"), ("plain", "score.weight"), ("broken", "is broken")):
         with (
             pytest.raises(ModelError, match=rf"{found}.*objective\.type=bradley_terry"),
             RewardModel(path=tmp_path / name).open(),

@@ -67,6 +67,17 @@ def save(policy: Policy, scale: Scale | None, folder: Path, state_dict: Mapping[
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether klimb trained what is there: it reads an answer as klimb tokenizes it. Raises ModelError where broken."""
+    return (folder / "config.json").is_file() and "reward_bias" in _config(folder)
+
+
+def scale_of(config: Mapping[str, Any]) -> Scale | None:
+    """The `reward_scale` of a model's configuration, klimb's or not."""
+    known = config.get("reward_scale")
+    return Scale(float(known["mean"]), float(known["std"]), int(known["answers"])) if known else None
+
+
 def read(folder: Path) -> Head:
     """The head of a saved reward model. Raises ModelError where the folder holds none that klimb has trained."""
     config, weight = _config(folder), None
@@ -77,13 +88,7 @@ def read(folder: Path) -> Head:
     if weight is None or weight.shape[0] != 1 or "reward_bias" not in config:
         lacks = "no head of one score" if weight is None or weight.shape[0] != 1 else "no reward_bias in config.json"
         raise ModelError(f"{str(folder)!r} as a reward model", lacks, TRAIN)
-    known = config.get("reward_scale")
-    return Head(
-        weight[0].float(),
-        float(config["reward_bias"]),
-        config.get("reward_system"),
-        Scale(float(known["mean"]), float(known["std"]), int(known["answers"])) if known else None,
-    )
+    return Head(weight[0].float(), float(config["reward_bias"]), config.get("reward_system"), scale_of(config))
 
 
 def _config(folder: Path) -> dict[str, Any]:
