@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_unscorable_or_its_prompt_is_cut_and_counted(name: 
     (refused, fits, _), _ = scores(RewardModel(path=folder), prompts, answers)
     assert refused.outcome is Outcome.UNSCORABLE and f"the reward model's {context} tokens" in refused.reason
     found, scorer = scores(RewardModel(path=folder, cut=True), prompts, answers)
-    assert found[0].counts and "tokens were cut" in found[0].reason and scorer.spent == {"cut": 1}
+    assert found[0].counts and "tokens were cut" in found[0].reason and scorer.spent == {"prompts_cut": 1}
     assert found[1].value == pytest.approx(fits.value, abs=1e-5) and not found[1].reason
     assert found[2].outcome is Outcome.UNSCORABLE and "a shorter answer" in found[2].reason
     over = int(found[0].reason.split(" tokens")[0].split()[-1])

@@ -103,7 +103,8 @@ class ClassifiedScorer:
     ) -> None:
         self._classifier, self._reading, self._pick, self._tokens = classifier, reading, pick, tokens
         self._mean, self._std = (0.0, 1.0) if scale is None else (scale.mean, scale.std)
-        self.spent = {"cut": 0}
+        self.unit = self._std if len(classifier.labels) == 1 else None
+        self.spent = {"prompts_cut": 0}
         said = "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
         self.note = f"{classifier.describe()}; {reading.describe()}; {pick.describe()}; {said}"
 
@@ -123,7 +124,7 @@ class ClassifiedScorer:
         return [one if isinstance(one, Score) else self._score(next(values), one) for one in found]
 
     def _score(self, value: float, cut: int) -> Score:
-        self.spent["cut"] += cut > 0
+        self.spent["prompts_cut"] += cut > 0
         score = Score.of((value - self._mean) / self._std)
         reason = f"the prompt's first {cut} tokens were cut" if cut and score.counts else score.reason
         return Score(score.outcome, score.value, reason)

@@ -55,6 +55,7 @@ class ModelScorer:
 
     def __init__(self, policy: Policy, head: Head, scale: Scale | None, tokens: int) -> None:
         self._policy, self._head, self._scale, self._tokens = policy, head, scale, tokens
+        self.unit = 1.0 if scale is None else scale.std
         self.note = f"{policy.describe()}; " + (
             "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
         )
