@@ -31,7 +31,18 @@ def test_every_block_of_the_page_on_preferences_runs(
     assert "KL to start" in shown and "longer wins" in shown
     assert "mean score" in shown
     runs = {run.name for run in (folder / "runs").iterdir()}
-    assert runs == {"dpo", "dpo-scored", "hypo", "mine", "reward-model", "sft", "rlhf", "lora", "online"}
+    assert runs == {
+        "dpo",
+        "dpo-scored",
+        "hypo",
+        "mine",
+        "reward-model",
+        "reward-further",
+        "sft",
+        "rlhf",
+        "lora",
+        "online",
+    }
 
 
 def test_every_test_that_the_page_names_is_there(root: Path) -> None:

@@ -38,7 +38,7 @@ class RewardExam:
     """`words_win` of the training pairs, the line to beat; asked at each evaluation."""
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
-        """The metrics after `step`; nothing is sampled. Before training every pair is a tie, and counts as a half."""
+        """The metrics after `step`; nothing is sampled. With a head of zeros every pair is a tie, a half."""
         measured = self._measured()
         if not measured:
             return {}, []
