@@ -49,6 +49,8 @@ def test_every_block_of_the_page_on_rewards_runs(root: Path, folder: Path, capsy
             if head.startswith("# file: "):
                 rest = rest.replace("http://127.0.0.1:8000/v1", url)
                 (folder / head.removeprefix("# file: ")).write_text(rest, "utf-8")
+            elif language == "python":
+                exec(compile(text, "rewards.md", "exec"), {"__name__": "page"})
             else:
                 assert language == "sh"
                 for line in text.splitlines():

@@ -101,17 +101,29 @@ def _finished(begun: Beginning, recipe: Recipe) -> bool:
     return begun.start is not None and step_of(begun.start) >= recipe.training.steps
 
 
+def _add_head(session: Session) -> str:
+    """Gives the policy the head that its objective asks for, and says where it begins. Raises ModelError."""
+    from klimb.policy import reward_head
+
+    recipe = session.recipe
+    if not recipe.objective.critic:
+        return ""
+    session.policy.add_critic(recipe.objective.moves_trunk)
+    if recipe.objective.reads_value or not reward_head.begin(session.policy, Path(recipe.model.name).expanduser()):
+        return "; a value head of zeros"
+    return "; a value head that begins as its folder has it"
+
+
 def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     """Builds the crew, puts a saved state back, and trains."""
     from klimb.training import loop, state
     from klimb.training.updater import open_updater
 
-    log.event("policy", how=session.policy.describe())
+    head = _add_head(session)
+    log.event("policy", how=f"{session.policy.describe()}{head}")
     log.event("sampler", how=session.sampler.describe())
     for source, note in getattr(session.score_all, "notes", {}).items():
         log.event("reward", source=source, how=note)
-    if session.recipe.objective.critic:
-        session.policy.add_critic(session.recipe.objective.moves_trunk)
     optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)

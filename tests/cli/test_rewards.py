@@ -10,6 +10,7 @@ import pytest
 from klimb.cli import rewarding
 from klimb.data.preferences import Preferences
 from klimb.errors import DataError, RewardError, SettingsError
+from tests.rewards.classifiers import saved
 
 SOURCES = """\
 rewards:
@@ -51,6 +52,32 @@ def test_the_table_is_printed_and_written(tmp_path: Path, sources: Path, capsys:
     assert (cell["first"], cell["second"], cell["ranked"], cell["agreement"]) == ("length", "function", 2, 0.0)
     assert found["together"] == 2 and found["conflict"] == 1.0
     assert "two sources or more conflict in 100.0%" in shown and "some source in 100.0%" in shown
+
+
+def test_reward_models_have_their_calibration_whatever_their_scores_are_normalised_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = saved(tmp_path / "one", changes={"reward_scale": {"mean": 1.0, "std": 4.0, "answers": 2}})
+    several = saved(tmp_path / "several", "bert", num_labels=2)
+    sources = [
+        {"type": "reward_model", "name": "plain", "path": str(one), "normalised": False},
+        {"type": "reward_model", "name": "scaled", "path": str(one)},
+        {"type": "reward_model", "name": "classes", "path": str(several), "label": 1},
+    ]
+    (tmp_path / "sources.yaml").write_text(json.dumps({"rewards": sources}), "utf-8")
+    data = rows(tmp_path / "rows.jsonl", ("yes", "no"), ("a b", "abc"), ("d", "efg"))
+    rewarding.compare(data, tmp_path / "sources.yaml", ["chosen=better"], as_json=tmp_path / "out.json")
+    shown, found = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text("utf-8"))
+    plain, scaled, classes = found["rows"]
+    assert plain["std"] == pytest.approx(4 * scaled["std"], rel=1e-5) and classes["calibration"] is None
+    for name in ("loss", "error"):
+        assert plain["calibration"][name] == pytest.approx(scaled["calibration"][name], rel=1e-5)
+    assert sum(one["pairs"] for one in plain["calibration"]["bins"]) == 3
+    (line,) = [line for line in shown.split("as log-odds")[1].splitlines() if line.startswith("scaled")][:1]
+    assert (
+        f"{scaled['calibration']['loss']:.3f}" in line
+        and "classes" not in shown.split("as log-odds")[1].split("\n\n")[0]
+    )
 
 
 def test_a_source_that_never_scores_is_shown_as_that(

@@ -148,6 +148,9 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
     assert ours is not None
     found = ours[batch.lengths.cumsum(0) - 1].tolist()
     assert found == pytest.approx([one + loaded.config.reward_bias for one in theirs], abs=1e-5)
+    further = run(tmp_path / "further", **settings, model={"name": str(result.model)})
+    for name in ("eval/reward_mean", "eval/reward_std", "eval/reward_loss"):
+        assert further.before[name] == pytest.approx(result.after[name], abs=1e-5)
 
 
 @pytest.mark.parametrize(

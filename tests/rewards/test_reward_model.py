@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from klimb.batch import Batch
 from klimb.errors import ModelError, RewardError
 from klimb.policy import reward_head
 from klimb.policy.base import PolicySettings
@@ -18,7 +19,8 @@ from klimb.policy.policy import Policy
 from klimb.recipe import Recipe
 from klimb.rewards.ended import Ended
 from klimb.rewards.reward_model import RewardModel
-from klimb.types import Completion, Finish, Message, Outcome, Prompt
+from klimb.types import Completion, Finish, Group, Message, Outcome, Prompt, Rollout
+from tests.rewards.classifiers import saved as stranger
 
 SCALE = reward_head.Scale(0.25, 2.0, 8)
 ASKED = (Prompt("p", messages=(Message("user", "ab"),)), Prompt("q", text="cd", tokens=(1, 2, 3)))
@@ -104,7 +106,7 @@ def test_a_folder_that_is_no_reward_model_says_how_to_train_one(tmp_path: Path) 
     policy.save(tmp_path / "plain")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.json").write_text("{")
-    for name, found in (("none", "no such folder"), ("plain", "no head of one score"), ("broken", "is broken")):
+    for name, found in (("none", "nothing there"), ("plain", "score.weight"), ("broken", "is broken")):
         with (
             pytest.raises(ModelError, match=rf"{found}.*objective\.type=bradley_terry"),
             RewardModel(path=tmp_path / name).open(),
@@ -116,6 +118,42 @@ def test_a_folder_that_is_no_reward_model_says_how_to_train_one(tmp_path: Path) 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="no reward_bias"):
         reward_head.read(folder)
+
+
+def test_training_goes_on_from_the_head_that_a_folder_has_and_saves_what_the_library_scores(tmp_path: Path) -> None:
+    own = saved(tmp_path / "own")[0]
+    theirs = stranger(tmp_path / "theirs", tie_word_embeddings=True)
+    for folder, bias in ((own, 0.7), (theirs, 0.0)):
+        policy = load(PolicySettings(name=str(folder)))
+        policy.add_critic()
+        assert reward_head.begin(policy, folder)
+        reward_head.save(policy, SCALE, tmp_path / "again")
+        ids = [1, 70, 71, 80, 90]
+        found = []
+        for place in (folder, tmp_path / "again"):
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(place)
+            with torch.no_grad():
+                found.append(float(loaded(torch.tensor([ids])).logits) + bias)
+        rows = (Rollout(Completion((*ids[2:], 2), (), "", Finish.EOS), 0, 0),)
+        with torch.no_grad():
+            value = policy(Batch.of([Group(Prompt("p", tokens=(1, 70)), rows)])).value
+        assert value is not None and [float(value[-1])] * 2 == pytest.approx(found, abs=1e-5) and abs(found[0]) > 0.01
+
+
+def test_a_head_that_training_cannot_go_on_from_is_refused_or_is_none(tmp_path: Path) -> None:
+    several = stranger(tmp_path / "several", tie_word_embeddings=True, num_labels=3)
+    kind, _ = saved(tmp_path / "kind", system="be kind")
+    load(PolicySettings(name="tiny")).save(tmp_path / "plain")
+    for folder, found in ((several, "one of 3 labels"), (kind, "trained with 'be kind', model.system=None")):
+        policy = load(PolicySettings(name=str(folder)))
+        assert not reward_head.begin(policy, folder), "a policy without a critic"
+        policy.add_critic()
+        with pytest.raises(ModelError, match=found):
+            reward_head.begin(policy, folder)
+    policy = load(PolicySettings(name=str(tmp_path / "plain")))
+    assert float(policy.add_critic().weight.detach().abs().sum()) == 0.0 and not reward_head.begin(
+        policy, tmp_path / "plain"
+    )
 
 
 def test_a_run_knows_the_content_of_its_reward_model(tmp_path: Path) -> None:

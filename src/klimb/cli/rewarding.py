@@ -86,6 +86,7 @@ def lines_of(table: Disagreement, left_out: int) -> list[str]:
         ties = f"{row.ties / row.scored:.1%}" if row.scored else "-"
         lines.append(f"{row.name:<{wide}}{share:<28}{ties:<9}{row.failed:<9,}{row.ms:.2f}")
         lines += [f"{'':<{wide}}{count:,} times {why}" for why, count in list(row.failures.items())[:2]]
+    lines += _calibrations(table, wide)
     lines += ["", "above the diagonal: how often two prefer the same answer; below: rank correlation of differences"]
     names = [row.name for row in table.rows]
     cells = {(cell.first, cell.second): cell for cell in table.cells}
@@ -103,3 +104,13 @@ def lines_of(table: Disagreement, left_out: int) -> list[str]:
             f"the majority prefers the chosen answer in {table.majority:.1%}, some source in {table.oracle:.1%}"
         )
     return lines
+
+
+def _calibrations(table: Disagreement, wide: int) -> list[str]:
+    """A line for each source whose scores state how likely a preference is."""
+    lines = []
+    for row in table.rows:
+        if (one := row.calibration) is not None:
+            error = f"{one.error:.3f}  ({one.low:.3f} to {one.high:.3f})"
+            lines.append(f"{row.name:<{wide}}{one.loss:<14.3f}{error:<28}{one.chance:.3f}")
+    return ["", f"{'as log-odds':<{wide}}nats a pair   calibration error           by chance", *lines] if lines else []

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from klimb.recipe import Recipe
     from klimb.run import RunResult
 
+CALIBRATION = ("eval/reward_calibration_low", "eval/reward_calibration_high")
+
 
 def train(name: str, words: Sequence[str], *, dry_run: bool = False, fork: str | None = None) -> None:
     """Trains by a recipe, or only shows what it would do. Raises KlimbError."""
@@ -49,7 +51,7 @@ def summary(result: RunResult) -> str:
         lines += _row("preferred", result, "eval/reward_accuracy", ("eval/reward_low", "eval/reward_high"))
         lines += _row("longer wins", result, "eval/longer_wins", None)
         lines += _row("words win", result, "eval/words_win", None)
-        lines += _row("calibration", result, "eval/reward_calibration", None)
+        lines += _row("calibration", result, "eval/reward_calibration", CALIBRATION)
         lines += _ranged("KL to start", result, "eval/kl", " nats")
         lines += _row("nats a token", result, "eval/nll", None)
         lines += _ranged("mean score", result, "eval/score")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from klimb.correlation import Numbers, spearman
+from klimb.evaluation.calibration import Calibration, calibrated
 from klimb.evaluation.intervals import clustered
 from klimb.evaluation.opinions import Opinion
 
@@ -20,7 +21,8 @@ class Row:
     """One source.
 
     `accuracy` = the share of the scored pairs whose chosen answer scores higher, a tie as a half, with its 95 %
-    interval; `failed` counts answers, `ms` is the mean time of one answer.
+    interval; `failed` counts answers, `ms` is the mean time of one answer. `calibration` is of sources whose difference
+    of scores states the log-odds of a preference.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Row:
     failed: int
     failures: dict[str, int]
     ms: float
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,11 @@ def _row(one: Opinion, prompts: Sequence[str]) -> Row:
     gaps = one.gaps
     there = ~np.isnan(gaps)
     values = [score.value for score in (*one.chosen, *one.rejected) if score.value is not None]
-    share, low, high = None, None, None
+    share, low, high, sure = None, None, None, None
     if there.any():
         kept = [name for name, scored in zip(prompts, there, strict=True) if scored]
         share, low, high = clustered(((np.sign(gaps[there]) + 1) / 2).tolist(), kept)
+        sure = None if one.unit is None else calibrated((one.unit * gaps[there]).tolist(), kept)
     failures = dict(one.failures.most_common())
     return Row(
         name=one.name,
@@ -112,6 +116,7 @@ def _row(one: Opinion, prompts: Sequence[str]) -> Row:
         failed=sum(failures.values()),
         failures=failures,
         ms=1000 * one.seconds / (2 * len(prompts)),
+        calibration=sure,
     )
 
 

@@ -32,12 +32,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """One source's scores of both answers of each pair, and the seconds that they took."""
+    """One source's scores of both answers of each pair, and the seconds that they took.
+
+    `unit` times a difference of scores is the log-odds of a preference that the source states; None = it states none.
+    """
 
     name: str
     chosen: tuple[Score, ...]
     rejected: tuple[Score, ...]
     seconds: float
+    unit: float | None = None
 
     @property
     def gaps(self) -> NDArray[np.float64]:
@@ -72,9 +76,10 @@ def opinions(
             for first in range(0, len(done), BATCH):
                 scores += scorer(asked[first : first + BATCH], done[first : first + BATCH])
             seconds = time.perf_counter() - start
+            unit = getattr(scorer, "unit", None)
         if len(scores) != len(done):
             raise RewardError(f"{len(done)} scores of reward {name!r}", f"{len(scores)}", "mend the source")
-        yield Opinion(name, tuple(scores[::2]), tuple(scores[1::2]), seconds)
+        yield Opinion(name, tuple(scores[::2]), tuple(scores[1::2]), seconds, unit)
 
 
 def _completion(text: str, tokens: Callable[[str], tuple[int, ...]]) -> Completion:

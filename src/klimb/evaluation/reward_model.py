@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
 from klimb.data.inspecting import word_scores
+from klimb.evaluation.calibration import calibrated
 from klimb.evaluation.given import Model, Replies, paired
 from klimb.evaluation.intervals import wilson
 from klimb.types import Group, Label, Prompt
@@ -16,7 +16,6 @@ from klimb.types import Group, Label, Prompt
 if TYPE_CHECKING:
     from klimb.policy.reward_head import Scale
 
-BINS = 10
 MOST = 2000
 PAIR = (Label.CHOSEN, Label.REJECTED)
 Measured = tuple[float, int]
@@ -39,7 +38,7 @@ class RewardExam:
     """`words_win` of the training pairs, the line to beat; asked at each evaluation."""
 
     def __call__(self, step: int) -> tuple[dict[str, float], Sequence[Group]]:
-        """The metrics after `step`; nothing is sampled. Before training every pair is a tie, and counts as a half."""
+        """The metrics after `step`; nothing is sampled. With a head of zeros every pair is a tie, a half."""
         measured = self._measured()
         if not measured:
             return {}, []
@@ -49,7 +48,10 @@ class RewardExam:
         low, high = wilson(round(right), len(gaps))
         found = {"eval/reward_accuracy": right / len(gaps), "eval/reward_low": low, "eval/reward_high": high}
         found |= {"eval/longer_wins": _wins(longer)} | self.words()
-        found |= calibration(gaps)
+        sure = calibrated(gaps)
+        found |= {"eval/reward_loss": sure.loss, "eval/reward_calibration": sure.error}
+        found |= {"eval/reward_calibration_low": sure.low, "eval/reward_calibration_high": sure.high}
+        found |= {"eval/reward_calibration_chance": sure.chance}
         mean, std, _ = _spread(measured)
         return found | {"eval/reward_mean": mean, "eval/reward_std": std}, []
 
@@ -93,23 +95,6 @@ def words_win(learned: Sequence[Prompt], asked: Sequence[Prompt], given: Replies
     if not known or not new:
         return {}
     return {"eval/words_win": _wins(word_scores([*known[:MOST], *new])[-len(new) :])}
-
-
-def calibration(gaps: Sequence[float]) -> dict[str, float]:
-    """How far the probabilities s(r_w - r_l) can be believed, from the reward gaps of held-out pairs.
-
-    `eval/reward_loss` is the mean of -log s(gap), log 2 where nothing is known. `eval/reward_calibration` is the
-    expected calibration error (Guo et al., 1706.04599, Eq. 3): pairs are put into ten bins by how sure the model is,
-    s(|gap|) from a half to one; the distance of a bin's accuracy from its mean sureness is weighed by its pairs.
-    """
-    loss = fmean(math.log1p(math.exp(-abs(gap))) + max(-gap, 0.0) for gap in gaps)
-    sure = [1.0 / (1.0 + math.exp(-abs(gap))) for gap in gaps]
-    places = [min(int((p - 0.5) / 0.5 * BINS), BINS - 1) for p in sure]
-    apart = 0.0
-    for place in sorted(set(places)):
-        here = [index for index, one in enumerate(places) if one == place]
-        apart += abs(sum(sure[index] for index in here) - _wins([gaps[index] for index in here]) * len(here))
-    return {"eval/reward_loss": loss, "eval/reward_calibration": apart / len(gaps)}
 
 
 def _wins(gaps: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -38,40 +38,24 @@ def load(settings: PolicySettings, seed: int = 0) -> Policy:
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
         model: Any = tiny_model(settings.tiny, len(tokenizer), seed).to(dtype)
     else:
-        place = _place(settings.name)
-        dtype = hardware.dtype_of(settings.precision, device, small=_small(place))
+        place = place_of(settings.name)
+        dtype = hardware.dtype_of(settings.precision, device, small=is_small(place))
         model, tokenizer = _pretrained(settings.name, place, dtype)
     _check_fit(settings.name, model, tokenizer)
     return Policy.of(model.to(device), tokenizer, settings, seed)
 
 
-def _small(place: Path | str) -> bool:
+def is_small(place: Path | str) -> bool:
     """Whether a model's files are so small that bfloat16 would gain nothing, as a saved tiny's are."""
     return isinstance(place, Path) and 0 < sum(path.stat().st_size for path in place.glob("*.safetensors")) < SMALL
 
 
 def _pretrained(name: str, place: Path | str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
-    config = _config(name, place)
+    config = _causal(name, place)
     if isinstance(place, Path):
-        _check_weights(place)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds here
-        raise _broken(name, "a tokenizer", error, "copy tokenizer.json and tokenizer_config.json beside it") from error
-    try:
-        with quiet():
-            loaded = cast(Any, AutoModelForCausalLM).from_pretrained(
-                place,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        raise _broken(name, "weights that load", error, "download or save the model again") from error
-    model, info = loaded
-    wrong = sorted({*map(str, info["missing_keys"]), *(str(entry[0]) for entry in info["mismatched_keys"])})
+        check_weights(place)
+    tokenizer = tokenizer_of(name, place)
+    model, wrong = weights_of(AutoModelForCausalLM, name, place, config, dtype)
     if wrong:
         raise ModelError(
             f"model {name!r} wants weights for all its parts",
@@ -81,7 +65,34 @@ def _pretrained(name: str, place: Path | str, dtype: torch.dtype) -> tuple[Any, 
     return model, tokenizer
 
 
-def _place(name: str) -> Path | str:
+def tokenizer_of(name: str, place: Path | str) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model. Raises ModelError."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here
+        raise broken(name, "a tokenizer", error, "copy tokenizer.json and tokenizer_config.json beside it") from error
+    return tokenizer
+
+
+def weights_of(family: Any, name: str, place: Path | str, config: Any, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """A model of a family of transformers, and its weights that are missing or of another shape. Raises ModelError."""
+    try:
+        with quiet():
+            model, info = family.from_pretrained(
+                place,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named in what is returned
+            )
+    except Exception as error:
+        raise broken(name, "weights that load", error, "download or save the model again") from error
+    return model, sorted({*map(str, info["missing_keys"]), *(str(entry[0]) for entry in info["mismatched_keys"])})
+
+
+def place_of(name: str) -> Path | str:
     """The folder of a model, or its hub name where no folder is known."""
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -101,7 +112,8 @@ def _pulled(name: str) -> Path | None:
     return pull.resolve(name)
 
 
-def _config(name: str, place: Path | str) -> Any:
+def config_of(name: str, place: Path | str) -> Any:
+    """A model's configuration, of whatever kind it is. Raises ModelError."""
     if isinstance(place, Path) and not (place / "config.json").is_file():
         raise ModelError(
             f"model {name!r} wants a config.json", "none in the folder", "the folder that save_pretrained wrote"
@@ -112,7 +124,13 @@ def _config(name: str, place: Path | str) -> Any:
         cure = "klimb pull smollm2-135m, a folder, or a machine that reaches the hub"
         if isinstance(place, Path):
             cure = "a config.json that this version of transformers knows; code from a model's author is never run"
-        raise _broken(name, "a configuration that can be read", error, cure) from error
+        raise broken(name, "a configuration that can be read", error, cure) from error
+    return config
+
+
+def _causal(name: str, place: Path | str) -> Any:
+    """The configuration of a causal language model. Raises ModelError where it is something else."""
+    config = config_of(name, place)
     if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(
             f"model {name!r} wants a causal language model",
@@ -126,7 +144,7 @@ def _config(name: str, place: Path | str) -> Any:
     return config
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
     """Refuses a folder without safetensors; a pickle is never read."""
     if any(folder.glob("*.safetensors")):
         _check_shards(folder)
@@ -148,7 +166,7 @@ def _check_shards(folder: Path) -> None:
     try:
         names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError) as error:
-        raise _broken(str(folder), f"an {index.name} that can be read", error, "a complete download") from error
+        raise broken(str(folder), f"an {index.name} that can be read", error, "a complete download") from error
     gone = sorted(name for name in names if not (folder / str(name)).is_file())
     if gone:
         raise ModelError(f"model {str(folder)!r} wants all its shards", f"{gone[0]} is missing", "a complete download")
@@ -156,6 +174,13 @@ def _check_shards(folder: Path) -> None:
 
 def _check_fit(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer and the weights belong together, something ends a completion, and every weight is a number."""
+    check_parts(name, model, tokenizer)
+    if tokenizer.eos_token_id is None and getattr(model.generation_config, "eos_token_id", None) is None:
+        raise ModelError(f"model {name!r} wants an end-of-text token", "none", "eos_token in tokenizer_config.json")
+
+
+def check_parts(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ModelError where the tokenizer has more tokens than the model, or a weight is no number."""
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -163,13 +188,12 @@ def _check_fit(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Non
             f"one of {len(tokenizer)}",
             "the tokenizer that belongs to these weights",
         )
-    if tokenizer.eos_token_id is None and getattr(model.generation_config, "eos_token_id", None) is None:
-        raise ModelError(f"model {name!r} wants an end-of-text token", "none", "eos_token in tokenizer_config.json")
     for part, weight in model.named_parameters():
         if not bool(torch.isfinite(weight.sum())) and not bool(torch.isfinite(weight).all()):
             raise ModelError(f"model {name!r} wants finite weights", f"NaN or infinity in {part}", "download it again")
 
 
-def _broken(name: str, wants: str, error: Exception, cure: str) -> ModelError:
+def broken(name: str, wants: str, error: Exception, cure: str) -> ModelError:
+    """The error of a part that transformers cannot read, with the first line of what it said."""
     first = (str(error).strip().splitlines() or [""])[0][:200]
     return ModelError(f"model {name!r} wants {wants}", f"{type(error).__name__}: {first}", cure)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -67,23 +68,54 @@ def save(policy: Policy, scale: Scale | None, folder: Path, state_dict: Mapping[
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether klimb trained what is there: it reads an answer as klimb tokenizes it. Raises ModelError where broken."""
+    return (folder / "config.json").is_file() and "reward_bias" in _config(folder)
+
+
+def scale_of(config: Mapping[str, Any]) -> Scale | None:
+    """The `reward_scale` of a model's configuration, klimb's or not."""
+    known = config.get("reward_scale")
+    return Scale(float(known["mean"]), float(known["std"]), int(known["answers"])) if known else None
+
+
 def read(folder: Path) -> Head:
     """The head of a saved reward model. Raises ModelError where the folder holds none that klimb has trained."""
-    config, weight = _config(folder), None
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(file), framework="pt") as held:
-            if "score.weight" in held.keys():  # noqa: SIM118 (a handle, no mapping)
-                weight = held.get_tensor("score.weight")
+    config, weight = _config(folder), _weight(folder)
     if weight is None or weight.shape[0] != 1 or "reward_bias" not in config:
         lacks = "no head of one score" if weight is None or weight.shape[0] != 1 else "no reward_bias in config.json"
         raise ModelError(f"{str(folder)!r} as a reward model", lacks, TRAIN)
-    known = config.get("reward_scale")
-    return Head(
-        weight[0].float(),
-        float(config["reward_bias"]),
-        config.get("reward_system"),
-        Scale(float(known["mean"]), float(known["std"]), int(known["answers"])) if known else None,
-    )
+    return Head(weight[0].float(), float(config["reward_bias"]), config.get("reward_system"), scale_of(config))
+
+
+def begin(policy: Policy, folder: Path) -> bool:
+    """Puts the head of one score that a folder has into the policy's critic; says whether there was one.
+
+    The policy is the folder's own trunk. Raises ModelError where the folder's head has several labels, or was trained
+    with another system message.
+    """
+    weight, critic = _weight(folder), policy.critic
+    if weight is None or critic is None:
+        return False
+    config = _config(folder)
+    if weight.shape[0] != 1:
+        cure = "a model of one label, or the model that it was trained from"
+        raise ModelError(f"go on training the head of {folder}", f"one of {weight.shape[0]} labels", cure)
+    if "reward_bias" in config and config.get("reward_system") != policy.system:
+        found = f"it was trained with {config.get('reward_system')!r}, model.system={policy.system!r}"
+        raise ModelError(f"go on training the head of {folder}", found, "the same system message in model.system")
+    critic.restore({"weight": weight[0], "bias": torch.tensor(float(config.get("reward_bias", 0.0)))})
+    return True
+
+
+def _weight(folder: Path) -> Tensor | None:
+    """The weight of the head (labels, d), where there is one."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), framework="pt") as held:
+            if "score.weight" in held.keys():  # noqa: SIM118 (a handle, no mapping)
+                weight: Tensor = held.get_tensor("score.weight")
+                return weight
+    return None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,11 @@ from klimb.types import Completion, Prompt, Score
 
 
 class Scorer(Protocol):
-    """An opened reward source."""
+    """An opened reward source.
+
+    It may have a `note` (how it works here), `spent` (further counts), and as a model of preferences a `unit`: what a
+    difference of two scores is multiplied by to be the log-odds that the first answer is preferred.
+    """
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         """One score for each pair, in order. Never raises for a bad completion: that is an outcome."""

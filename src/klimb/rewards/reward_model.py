@@ -1,4 +1,4 @@
-"""A score by a reward model that klimb has trained on preference pairs."""
+"""A score by a reward model: one that klimb has trained, or any sequence-classification model of transformers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,29 @@ if TYPE_CHECKING:
 
 
 class RewardModel(Reward):
-    """The score of a Bradley-Terry reward model: the value of the state at the answer's last token, before its EOS.
+    """The score of a reward model: one that klimb trained, or any sequence-classification model of transformers.
 
-    It reads texts with its own tokenizer and chat template, and takes the memory of one more model. A policy that is
-    trained on it long enough finds its faults: keep one beside it, trained on other pairs, with weight 0.
+    Of klimb's own it is the value of the state at the answer's last token, before its EOS; of another what
+    `AutoModelForSequenceClassification` gives to the text alone. It reads texts with its own tokenizer and chat
+    template, and takes the memory of one more model. A policy that is trained on it long enough finds its faults: keep
+    one beside it, trained on other pairs, with weight 0.
     """
 
     type: Literal["reward_model"] = "reward_model"
     path: Path
-    """The folder `checkpoints/step-N/model` of a run with objective.type=bradley_terry."""
-    normalised: bool = True
-    """Give (r - mean) / std, as held-out answers were scored when the model was saved, in place of r."""
+    """The folder `checkpoints/step-N/model` of a run with objective.type=bradley_terry; another folder; a hub name."""
+    normalised: bool | None = None
+    """Give (r - mean) / std by the scale stored with it; false = r; unset = true, of a model not klimb's if it can."""
+    label: int | str | None = None
+    """The label whose score it is, by name or number; a model of one label needs none."""
+    of: Literal["log_odds", "logit"] = "log_odds"
+    """Of several labels: log p/(1-p) of that label, or its logit, which is known only up to a constant of the text."""
+    join: Annotated[str, Field(pattern=r"\{answer\}")] | None = None
+    """A text with {prompt} and {answer}; unset = the chat template, without one a pair, without [SEP] two lines."""
+    cut: bool = False
+    """Cut the beginning of prompts that do not fit, which is counted; false = such answers are unscorable."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """The arithmetic; auto = bfloat16 where the hardware has it and the model is not small."""
     tokens: Annotated[int, Field(ge=16)] = 4096
     """The most tokens of one forward pass: memory only."""
 
@@ -43,6 +55,7 @@ class ModelScorer:
 
     def __init__(self, policy: Policy, head: Head, scale: Scale | None, tokens: int) -> None:
         self._policy, self._head, self._scale, self._tokens = policy, head, scale, tokens
+        self.unit = 1.0 if scale is None else scale.std
         self.note = f"{policy.describe()}; " + (
             "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
         )
@@ -85,16 +98,46 @@ class ModelScorer:
 @contextmanager
 def _opened(reward: RewardModel) -> Iterator[Scorer]:
     from klimb.policy import reward_head
+
+    yield _own(reward) if reward_head.is_ours(reward.path.expanduser()) else _others(reward)
+
+
+def _own(reward: RewardModel) -> Scorer:
+    """A model that klimb trained. Raises ModelError, and RewardError for settings of models that it did not."""
+    from klimb.policy import reward_head
     from klimb.policy.base import PolicySettings
     from klimb.policy.loading import load
 
     folder = reward.path.expanduser()
+    fields = RewardModel.model_fields
+    if given := [name for name in ("label", "join", "cut") if getattr(reward, name) != fields[name].default]:
+        found = f"{', '.join(given)}, and it reads as it was trained"
+        raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
-    scale = head.scale if reward.normalised else None
-    if reward.normalised and (scale is None or scale.std == 0):
-        found = "no reward_scale in its config.json" if scale is None else "held-out scores that are all equal"
-        raise RewardError(f"normalise the scores of {folder}", found, "rewards.N.normalised=false, or train it further")
-    policy = load(PolicySettings(name=str(folder), system=head.system))
+    scale = _scale(reward, head.scale) if reward.normalised is not False else None
+    policy = load(PolicySettings(name=str(folder), system=head.system, precision=reward.precision))
     for weight in policy.parameters():
         weight.requires_grad_(False)
-    yield ModelScorer(policy, head, scale, reward.tokens)
+    return ModelScorer(policy, head, scale, reward.tokens)
+
+
+def _others(reward: RewardModel) -> Scorer:
+    """Any sequence-classification model. Raises ModelError, RewardError."""
+    from klimb.policy.classifier import open_classifier
+    from klimb.policy.reward_head import scale_of
+    from klimb.rewards.classified import ClassifiedScorer, Picked, Reading
+
+    classifier = open_classifier(str(reward.path), reward.precision)
+    stored = scale_of(classifier.model.config.to_dict()) if reward.normalised is not False else None
+    scale = _scale(reward, stored) if stored is not None or reward.normalised else None
+    pick = Picked(classifier, reward.label, reward.of)
+    return ClassifiedScorer(classifier, Reading(classifier, reward.join, cuts=reward.cut), pick, scale, reward.tokens)
+
+
+def _scale(reward: RewardModel, scale: Scale | None) -> Scale:
+    """The scale that scores are normalised by. Raises RewardError where there is none that can be used."""
+    if scale is None or scale.std == 0:
+        found = "no reward_scale in its config.json" if scale is None else "held-out scores that are all equal"
+        cure = "rewards.N.normalised=false, or train it further"
+        raise RewardError(f"normalise the scores of {reward.path}", found, cure)
+    return scale

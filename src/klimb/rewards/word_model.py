@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from klimb.rewards.base import Reward, Scorer
-from klimb.rewards.words import load
+from klimb.rewards.words import WordModel, load
 from klimb.types import Completion, Prompt, Score
 
 
@@ -29,12 +29,17 @@ class WordModelReward(Reward):
         return _opened(self)
 
 
+class WordScorer:
+    """The opened model."""
+
+    def __init__(self, model: WordModel, *, probability: bool) -> None:
+        self._score = model.probability if probability else model.score
+        self.unit = 1.0 if model.kind == "pairs" and not probability else None
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+        return [Score.of(self._score(one.text)) for one in completions]
+
+
 @contextmanager
 def _opened(reward: WordModelReward) -> Iterator[Scorer]:
-    model = load(reward.path.expanduser())
-    score = model.probability if reward.probability else model.score
-
-    def scorer(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
-        return [Score.of(score(one.text)) for one in completions]
-
-    yield scorer
+    yield WordScorer(load(reward.path.expanduser()), probability=reward.probability)
