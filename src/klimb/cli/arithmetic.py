@@ -52,8 +52,9 @@ def _read(name: str, lines: Callable[[Recipe], list[str]], recipe: Recipe, stric
 
 
 def _prompts(recipe: Recipe) -> int:
-    """The prompts of a step: of its groups, or those that are sampled where they are more."""
-    return max(recipe.source.prompts, recipe.source.sampled(1) or 0)
+    """The prompts of a step: of its groups, or those that are sampled for it where they are more."""
+    source = recipe.source
+    return source.prompts if isinstance(source, IterativePairs) else max(source.prompts, source.sampled(1) or 0)
 
 
 def _rows(recipe: Recipe) -> int:
