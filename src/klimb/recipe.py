@@ -207,7 +207,7 @@ class Recipe(Settings):
                 "generator 'http' gives log-probs of the drawn tokens and no entropies",
                 "selector.entropy.of=current",
             )
-        if self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
+        if self.source.weighs and self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
             yield KlimbError(
                 f"learn from completions of generator '{self.generator.type}'",
                 "another policy draws them, and training.correction.type=none takes them for this policy's own",

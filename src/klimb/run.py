@@ -15,6 +15,7 @@ from klimb.examiner import sources_of
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, step_of
 from klimb.session import Session, check_logs, opened, problems_of
+from klimb.sources.rounds import Round
 from klimb.start import Beginning, beginning
 from klimb.tracking.hub import Tracking
 from klimb.tracking.report import write_report
@@ -132,8 +133,11 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
         log.event("source", how=describe())
     if begun.start is not None:
         anew: list[str] = []
-        keepers = {name: one for name, one in crew.keepers.items() if name != "remembered" or not begun.forked}
+        rounds = [name for name, one in crew.keepers.items() if begun.forked and isinstance(one, Round)]
+        left = ("remembered", *rounds) if begun.forked else ()  # made for the parent's data and settings
+        keepers = {name: one for name, one in crew.keepers.items() if name not in left}
         restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
+        anew += rounds
         progress = replace(restored, fingerprint=progress.fingerprint)
         if progress.initial != initial:
             raise ModelError(

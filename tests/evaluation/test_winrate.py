@@ -105,3 +105,26 @@ def test_without_answers_from_before_training_nobody_can_win(root: Path) -> None
         klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words)
     with pytest.raises(SettingsError, match=r"evaluation\.win"):
         klimb.load_recipe(root / "recipes/tiny-reward-model.yaml", words[0])
+
+
+def test_an_answer_with_nothing_in_it_loses_and_two_of_them_are_a_tie_whoever_gave_them() -> None:
+    class Never:
+        def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+            assert [one.text for one in completions] == ["!!"]
+            return [Score.of(0.0, "no word in it")]
+
+    rate = WinRate(lambda step: ({}, []), Never(), pairwise=True, start=Path("none"))
+    won, failed = rate.against(groups("Answer:", "??", "a word"), groups("!!", "a word", "!!"))
+    assert (won, failed) == ({"p0": 0.5, "p1": 1.0, "p2": 0.0}, 0)
+
+
+def test_a_first_answer_that_could_not_be_scored_is_asked_again() -> None:
+    class Once(Lengths):
+        def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+            broken = Score(Outcome.INFRA_FAILED, reason="down") if not self.asked else None
+            found = super().__call__(prompts, completions)
+            return [found[0], broken or found[1], *found[2:]]
+
+    rate = WinRate(lambda step: ({}, []), Once(), pairwise=False, start=Path("none"))
+    assert rate.against(groups("ab"), groups("abc")) == ({}, 1)
+    assert rate.against(groups("ab"), groups("abc")) == ({"p0": 1.0}, 0)

@@ -27,7 +27,7 @@ ROUNDS: dict[str, Any] = SETTINGS | {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", [("train", 6)])
+@pytest.mark.parametrize("moment", [("train", 6), pytest.param(("train", 8), marks=pytest.mark.slow)])
 def test_a_run_in_rounds_killed_in_its_second_round_ends_as_the_unbroken_one(
     moment: tuple[str, int], tmp_path: Path
 ) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import klimb
 from klimb.cli.arithmetic import arithmetic
 from klimb.errors import SettingsError
 from klimb.generation.base import Request, Sampling
 from klimb.recipe import Recipe, load_recipe
+from klimb.rundir import RunDir
 from klimb.sources.base import Supplies, scored
 from klimb.sources.iterative_pairs import IterativePairs
 from klimb.sources.pairing import TopBottom
@@ -133,3 +136,34 @@ def test_settings_of_rounds_that_do_not_go_together_are_refused(words: str, said
 
 def test_a_bandit_over_the_loss_is_taken_with_rounds() -> None:
     assert isinstance(load_recipe("recipes/tiny-laser-rounds.yaml"), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["source.completions=1"], "completions=2 or more"),
+        (["combining={type: selected, judge: truth, gain: {type: held_out}}"], "combining.gain.type=margin"),
+    ],
+)
+def test_what_could_never_teach_is_refused(words: list[str], cure: str, root: Path) -> None:
+    arms = "{type: numeric, name: a}, {type: format, name: b, pattern: '[0-9]'}"
+    truth = f"rewards=[{arms}, {{type: exact, name: truth, weight: 0}}]"
+    with pytest.raises(SettingsError, match=cure):
+        klimb.load_recipe(root / "recipes/tiny-iterative-dpo.yaml", truth, *words)
+
+
+def test_any_generator_will_do_since_pairs_ask_not_who_drew_them(root: Path) -> None:
+    served = "generator={type: http, url: 'http://localhost:1'}"
+    recipe = klimb.load_recipe(root / "recipes/tiny-iterative-dpo.yaml", served)
+    assert recipe.generator.type == "http" and recipe.training.correction.type == "none"
+
+
+def test_a_fork_within_a_round_samples_anew_for_its_own_prompts(root: Path, tmp_path: Path) -> None:
+    words = ["source.batches=4", "source.prompts=2", "training.steps=2", "checkpoints.every=2", "evaluation.problems=2"]
+    path = root / "recipes/tiny-iterative-dpo.yaml"
+    klimb.train(klimb.load_recipe(path, *words), run=tmp_path / "a")
+    other = klimb.load_recipe(path, *words, "data.seed=1", "training.steps=3")
+    klimb.train(other, run=tmp_path / "b", fork=f"{tmp_path / 'a'}@2")
+    told = RunDir.open(tmp_path / "b")
+    assert told.read_metrics()[-1]["tokens/sampled"] > 0
+    assert any("buffer" in event.get("what", ()) for event in told.read_events() if event["event"] == "begun_anew")

@@ -10,11 +10,15 @@ from klimb import rollouts
 from klimb.evaluation.answers import noted
 from klimb.evaluation.intervals import wilson
 from klimb.rewards.base import Scorer
-from klimb.types import Completion, Group, Prompt, Score
+from klimb.rewards.judging import nothing_in
+from klimb.types import Completion, Group, Outcome, Prompt, Score
 
 Ask = Callable[[int], tuple[dict[str, float], Sequence[Group]]]
 Facing = Sequence[tuple[Prompt, Completion, Completion]]
 """A prompt, its answer, and the initial policy's answer to it, which is another text."""
+
+PASSING = (Outcome.TIMED_OUT, Outcome.INFRA_FAILED)
+"""What may go better the next time: such an answer is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,22 @@ class WinRate:
         return ties | won, len(facing) - len(won)
 
     def _shown(self, facing: Facing) -> dict[str, float]:
-        prompts = [replace(prompt, answer=then.text) for prompt, _, then in facing]
-        scores = self.judge(prompts, [now for _, now, _ in facing]) if facing else []
+        """By a judge; an answer with nothing in it loses unasked, and two of them are a tie."""
+        sure = {p.id: 0.5 if nothing_in(now.text) else 1.0 for p, now, then in facing if nothing_in(then.text)}
+        asked = [one for one in facing if one[0].id not in sure]
+        prompts = [replace(prompt, answer=then.text) for prompt, _, then in asked]
+        scores = self.judge(prompts, [now for _, now, _ in asked]) if asked else []
         named = zip(prompts, scores, strict=True)
-        return {prompt.id: score.value for prompt, score in named if score.value is not None}
+        return sure | {prompt.id: score.value for prompt, score in named if score.value is not None}
 
     def _scored(self, facing: Facing) -> dict[str, float]:
         new = [(prompt, then) for prompt, _, then in facing if prompt.id not in self._known]
         asked = [*((prompt, now) for prompt, now, _ in facing), *new]
         scores = self.judge([prompt for prompt, _ in asked], [one for _, one in asked]) if asked else []
-        self._known.update({prompt.id: s for (prompt, _), s in zip(new, scores[len(facing) :], strict=True)})
-        pairs = [(p.id, s.value, self._known[p.id].value) for (p, _, _), s in zip(facing, scores, strict=False)]
+        fresh = {prompt.id: s for (prompt, _), s in zip(new, scores[len(facing) :], strict=True)}
+        first = self._known | fresh
+        self._known.update({name: score for name, score in fresh.items() if score.outcome not in PASSING})
+        pairs = [(p.id, s.value, first[p.id].value) for (p, _, _), s in zip(facing, scores, strict=False)]
         return {
             name: 0.5 if now == then else float(now > then)
             for name, now, then in pairs

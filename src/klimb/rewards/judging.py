@@ -27,6 +27,14 @@ TASK = (
 )
 
 
+def nothing_in(text: str) -> str:
+    """Why a reply is none, without asking anybody; empty where it says something."""
+    if not any(letter.isalnum() for letter in text):
+        return "no word in it"
+    bare = text.strip().rstrip(".:!").strip().casefold()
+    return "an opening and nothing else" if bare in OPENINGS else ""
+
+
 class Unusable(Exception):
     """A verdict that is none."""
 
@@ -58,10 +66,8 @@ class Judging:
 
     def _score(self, prompt: Prompt, done: Completion) -> Score:
         text = done.text
-        if not any(letter.isalnum() for letter in text):
-            return Score.of(0.0, "no word in it")
-        if text.strip().rstrip(".:!").strip().casefold() in OPENINGS:
-            return Score.of(0.0, "an opening and nothing else")
+        if empty := nothing_in(text):
+            return Score.of(0.0, empty)
         try:
             if self._judge.against == "nothing":
                 return Score.of(self._grade(prompt, text) / self._judge.best)

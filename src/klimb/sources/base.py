@@ -87,6 +87,8 @@ class Source(Settings):
     gives: ClassVar[frozenset[str]] = frozenset()
     scores: ClassVar[bool] = True
     """Whether it needs rewards."""
+    weighs: ClassVar[bool] = True
+    """Whether it counts what policy drew the samples: not where they are pairs of any origin."""
     replays: ClassVar[bool] = False
     """Whether it gives answers that another version of the policy, or another policy, has drawn."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ class IterativePairs(OnlinePairs):
     """
 
     type: Literal["iterative_pairs"] = "iterative_pairs"  # type: ignore[assignment]
+    weighs: ClassVar[bool] = False
     batches: Annotated[int, Field(ge=1)] = 8
     """How many batches a round has: `batches` x `prompts` prompts are sampled at its start."""
     passes: Annotated[int, Field(ge=1)] = 1

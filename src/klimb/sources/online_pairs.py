@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from klimb.errors import KlimbError
 from klimb.seeds import seed_of
 from klimb.sources.base import Experience, Supplies
 from klimb.sources.online import Online, OnlineExperience
@@ -24,6 +25,13 @@ class OnlinePairs(Online):
     gives: ClassVar[frozenset[str]] = frozenset({"pairs"})
     pairing: AnyPairing = BestWorst()
     """Which answers of a prompt are compared."""
+
+    def faults(self) -> list[KlimbError]:
+        """Two answers or more make a pair."""
+        if self.learned:
+            return super().faults()
+        found = f"completions={self.completions}, which makes no pair"
+        return [KlimbError("learn from pairs of samples", found, "completions=2 or more")]
 
     @property
     def learned(self) -> int:

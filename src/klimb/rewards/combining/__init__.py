@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from klimb.bandits.gains import HeldOut
 from klimb.errors import KlimbError
 from klimb.rewards.combining.agreement import Agreement
 from klimb.rewards.combining.base import Combining
@@ -44,9 +45,20 @@ def misfits(combining: Combining, weights: Mapping[str, float], source: str, *, 
             "source.type=hybrid: what is replayed was scored by earlier choices",
             "source.type=online",
         )
+    elif isinstance(combining, Selected) and _late(combining) and source == "iterative_pairs":
+        yield KlimbError(
+            "judge what a choice was worth by the next batch (combining.gain.type=held_out)",
+            "source.type=iterative_pairs: the next batch was sampled before the choice was learned from",
+            "combining.gain.type=margin, or source.type=online_pairs",
+        )
     elif isinstance(combining, Selected) and combining.reads_loss and source not in PAIRED:
         yield KlimbError(
             "learn from the training loss (combining.gain.type=negative_loss)",
             f"source.type={source}: a policy gradient's loss is no fit; around a mean it is zero, whatever was chosen",
             "source.type=iterative_pairs with an objective for pairs, as in the paper, or combining.gain.type=margin",
         )
+
+
+def _late(combining: Selected) -> bool:
+    """Whether a choice is judged by the next batch."""
+    return combining.learns and isinstance(combining.gain, HeldOut)
