@@ -166,4 +166,4 @@ def test_a_fork_within_a_round_samples_anew_for_its_own_prompts(root: Path, tmp_
     klimb.train(other, run=tmp_path / "b", fork=f"{tmp_path / 'a'}@2")
     told = RunDir.open(tmp_path / "b")
     assert told.read_metrics()[-1]["tokens/sampled"] > 0
-    assert any("buffer" in event.get("what", ()) for event in told.read_events() if event["event"] == "begun_anew")
+    assert any("buffer" in event.get("what", ()) for event in told.read_events() if event.get("kind") == "begun_anew")
