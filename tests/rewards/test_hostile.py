@@ -110,7 +110,7 @@ def run(folder: Path, name: str, rewards: list[dict[str, Any]], data: dict[str, 
         "rewards": rewards,
         "training": {"steps": data["limit"] // 16, "micro_tokens": 256},
         "source": {"prompts": 16, "completions": 2},
-        "evaluation": {"every": 100, "problems": 2},
+        "evaluation": {"every": 100, "problems": 2, "correct": "format"},
         "checkpoints": {"every": 100, "keep": 2},
     }
     train(Recipe.model_validate(settings), run=folder / name)
