@@ -53,8 +53,12 @@ def _read(name: str, lines: Callable[[Recipe], list[str]], recipe: Recipe, stric
 
 def _prompts(recipe: Recipe) -> int:
     """The prompts of a step: of its groups, or those that are sampled for it where they are more."""
-    source = recipe.source
-    return source.prompts if isinstance(source, IterativePairs) else max(source.prompts, source.sampled(1) or 0)
+    return recipe.source.prompts if isinstance(recipe.source, IterativePairs) else _drawn(recipe)
+
+
+def _drawn(recipe: Recipe) -> int:
+    """The most prompts that are sampled at once, and no fewer than a step's groups."""
+    return max(recipe.source.prompts, recipe.source.sampled(1) or 0)
 
 
 def _rows(recipe: Recipe) -> int:
@@ -182,7 +186,7 @@ def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
     half = sizes.halved
     each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
     weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers)
-    asked = max(recipe.source.prompts, recipe.source.sampled(1) or 0) * recipe.source.completions
+    asked = _drawn(recipe) * recipe.source.completions
     rows = min(asked, getattr(recipe.generator, "rows", asked))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
     kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)

@@ -82,14 +82,22 @@ def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None
             "a tokenizer without one",
             "an instruct model, or plain text prompts",
         )
-    messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
+    turns = turns_of(prompt)
+    if system is not None and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": system})
+    cure = "roles and an order of turns that the model knows (some know no system message)"
+    return templated(tokenizer, prompt, turns, "the model's", cure, add_generation_prompt=True)
+
+
+def turns_of(prompt: Prompt) -> list[dict[str, str]]:
+    """The conversation as chat templates take it."""
+    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+
+
+def templated(tokenizer: Any, prompt: Prompt, turns: list[dict[str, str]], whose: str, cure: str, **how: bool) -> str:
+    """What a chat template (`whose`: in words) writes of the turns of a prompt. Raises DataError with that cure."""
     try:
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
     except Exception as error:  # a template is a program of the model's author, and may raise anything
-        raise DataError(
-            f"prompt {prompt.id!r} cannot be rendered by the model's chat template",
-            f"{type(error).__name__}: {error}",
-            "roles and an order of turns that the model knows (some know no system message)",
-        ) from error
+        asked = f"prompt {prompt.id!r} cannot be rendered by {whose} chat template"
+        raise DataError(asked, f"{type(error).__name__}: {error}", cure) from error

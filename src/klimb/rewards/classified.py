@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from klimb.errors import DataError, RewardError
+from klimb.policy.chat import templated, turns_of
 from klimb.types import Completion, Outcome, Prompt, Score
 
 if TYPE_CHECKING:
@@ -64,18 +65,10 @@ class Reading:
         return (self._cut_pair(prompt, answer) if self._paired else self._cut(ready["input_ids"])), over
 
     def _template(self, prompt: Prompt, answer: str) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
-        turns = turns or [{"role": "user", "content": asked(prompt)}]
-        try:
-            return str(
-                self._tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], tokenize=False)
-            )
-        except Exception as error:  # a template is a program of the model's author, and may raise anything
-            raise DataError(
-                f"prompt {prompt.id!r} cannot be rendered by the reward model's chat template",
-                f"{type(error).__name__}: {error}",
-                "roles and an order of turns that it knows, or rewards.N.join",
-            ) from error
+        turns = turns_of(prompt) or [{"role": "user", "content": asked(prompt)}]
+        turns.append({"role": "assistant", "content": answer})
+        cure = "roles and an order of turns that it knows, or rewards.N.join"
+        return templated(self._tokenizer, prompt, turns, "the reward model's", cure)
 
     def _joined(self, prompt: Prompt, answer: str) -> str:
         parts = PARTS.split(self._join)
