@@ -31,7 +31,7 @@ FILE = "adapter_model.safetensors"
 
 
 class Adapter:
-    """The matrices of a model. `started` holds the values that they began with, which are the reference's."""
+    """The matrices of a model. `started` holds the values that they began with; nothing changes those."""
 
     def __init__(self, model: Any, config: Any) -> None:
         self.config = config
@@ -53,12 +53,12 @@ class Adapter:
                 weight.copy_(state[name])
 
     @contextmanager
-    def at_start(self) -> Iterator[None]:
-        """Inside, the model is the one that the run began from."""
+    def at(self, matrices: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, the model has these matrices in place of its own."""
         now = {name: weight.data for name, weight in self.parameters.items()}
         try:
             for name, weight in self.parameters.items():
-                weight.data = self.started[name]
+                weight.data = matrices[name]
             yield
         finally:
             for name, weight in self.parameters.items():
@@ -75,22 +75,24 @@ class Adapter:
 class Started:
     """The frozen policy that a run with an adapter began from: the same weights, with the adapter as it was then.
 
-    It takes no memory beside the adapter's. With a fresh adapter it is the model itself, B being zero.
+    Its matrices are its own: a reference that is refreshed moves, and no other policy that began there. With a fresh
+    adapter it is the model itself, B being zero.
     """
 
     def __init__(self, policy: Policy, adapter: Adapter) -> None:
         self._policy, self._adapter = policy, adapter
+        self._matrices = {name: weight.clone() for name, weight in adapter.started.items()}
 
     def __call__(self, batch: Batch) -> Outputs:
         """The log-prob and entropy of each completion token, without gradients."""
-        with torch.no_grad(), self._adapter.at_start():
+        with torch.no_grad(), self._adapter.at(self._matrices):
             return self._policy(batch)
 
     def distributions(self, batch: Batch, most: int) -> Iterator[Tensor]:
         """The logits over the temperature (n, v) of `most` completion tokens at a time; no gradients."""
         parts = self._policy.distributions(batch, most)
         while True:
-            with self._adapter.at_start():
+            with self._adapter.at(self._matrices):
                 part = next(parts, None)
             if part is None:
                 return
@@ -98,7 +100,7 @@ class Started:
 
     def states(self, batch: Batch) -> Tensor:
         """The last hidden states where each completion token is predicted (t, d), float32 on the CPU; no gradients."""
-        with self._adapter.at_start():
+        with self._adapter.at(self._matrices):
             return self._policy.states(batch)
 
     def head(self, tokens: Tensor, temperature: float) -> Head:
@@ -106,8 +108,8 @@ class Started:
         return self._policy.head(tokens, temperature)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The adapter's matrices as they were, by the names that they have in the policy."""
-        yield from ((f"lora.{name}", weight) for name, weight in self._adapter.started.items())
+        """Its matrices, by the names that they have in the policy."""
+        yield from ((f"lora.{name}", weight) for name, weight in self._matrices.items())
 
 
 def attach(model: Any, settings: LoRA, seed: int) -> Adapter:
