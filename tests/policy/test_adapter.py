@@ -16,12 +16,12 @@ from klimb.config import resolve
 from klimb.errors import ModelError, SettingsError
 from klimb.generation.base import Request, Sampling
 from klimb.generation.local import Local
+from klimb.objectives.carried import Refresh
 from klimb.policy.adapter import Started
 from klimb.policy.against import Against
 from klimb.policy.base import LoRA, PolicySettings
 from klimb.policy.loading import load
 from klimb.policy.policy import Policy
-from klimb.objectives.carried import Refresh
 from klimb.recipe import Recipe
 from klimb.training.base import AdamW
 from klimb.training.optimizer import MasterAdamW

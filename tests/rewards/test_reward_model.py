@@ -64,6 +64,17 @@ def test_scores_are_those_of_transformers_at_the_last_token_with_the_bias_and_th
         assert len({one.value for one in scores}) == 4
 
 
+def test_an_answer_that_spells_special_tokens_is_scored_as_that_text(tmp_path: Path) -> None:
+    folder, policy = saved(tmp_path / "model")
+    loaded: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+    letters = [token for letter in "no<eos><bos>yes" for token in policy.reply(letter)[:-1]]
+    with torch.no_grad():
+        ids = [*policy.render(ASKED[0]).tokens, *letters]
+        wanted = float(loaded(torch.tensor([ids])).logits) + 0.7
+    with RewardModel(path=folder, normalised=False).open() as scorer:
+        assert scorer(ASKED[:1], [said("no<eos><bos>yes")])[0].value == pytest.approx(wanted, abs=1e-5)
+
+
 def test_what_does_not_fit_is_unscorable_and_takes_no_other_answer_with_it(tmp_path: Path) -> None:
     folder, _ = saved(tmp_path / "model")
     with RewardModel(path=folder).open() as scorer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from klimb.errors import DataError, RewardError
 from klimb.policy.chat import templated, turns_of
+from klimb.policy.markers import MARK, Markers
 from klimb.types import Completion, Outcome, Prompt, Score
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ class Reading:
 
     The whole conversation by its chat template; where it has none, prompt and answer as its tokenizer joins a pair of
     texts; where it has no separator for that, two lines. `join` is another text with {prompt} and {answer} in it.
+    An answer that spells a special token is read as that text.
     """
 
     def __init__(self, classifier: Classifier, join: str | None, *, cuts: bool) -> None:
         self._tokenizer: Any = classifier.tokenizer
-        self._context, self._cuts = classifier.context, cuts
+        self._context, self._cuts, self._markers = classifier.context, cuts, Markers(self._tokenizer)
         self._templated = join is None and bool(getattr(self._tokenizer, "chat_template", None))
         self._paired = join is None and not self._templated and self._tokenizer.sep_token is not None
         self._join = join or LINES
@@ -43,26 +45,34 @@ class Reading:
     def __call__(self, prompt: Prompt, answer: str) -> tuple[Text, int]:
         """The tokens, and how many of the prompt's were cut so that they fit. Raises DataError where they do not."""
         if self._paired:
-            ready = self._tokenizer(asked(prompt), answer, verbose=False)
-            before, specials = None, self._tokenizer.num_special_tokens_to_add(pair=True)
+            ready, kept = self._markers.pair(asked(prompt), answer), None
+            text = answer
         else:
-            text = self._template(prompt, answer) if self._templated else self._joined(prompt, answer)
-            ready = self._tokenizer(text, add_special_tokens=not self._templated, verbose=False)
-            before = text.rfind(answer.strip())
-            specials = 0 if self._templated else self._tokenizer.num_special_tokens_to_add(pair=False)
+            write = self._template if self._templated else self._joined
+            text = write(prompt, answer)
+            ready, kept = self._markers.read(text, write(prompt, MARK), closed=not self._templated)
         over = len(ready["input_ids"]) - self._context
         if over <= 0:
             if not len(ready["input_ids"]):
                 raise DataError(f"prompt {prompt.id!r} and its answer want at least one token", "none", "some text")
             return ready, 0
-        least = specials + self._size(answer if before is None else text[max(before, 0) :])
-        if not self._cuts or before == -1 or least >= self._context:
+        kept = self._kept(text, answer) if kept is None else kept
+        if not self._cuts or kept >= self._context:
             raise DataError(
                 f"prompt {prompt.id!r} and its answer must fit into the reward model's {self._context} tokens",
                 f"{over} more",
                 "rewards.N.cut=true, which cuts the beginning of prompts" if not self._cuts else "a shorter answer",
             )
         return (self._cut_pair(prompt, answer) if self._paired else self._cut(ready["input_ids"])), over
+
+    def _kept(self, text: str, answer: str) -> int:
+        """How many tokens must stay: those from the answer on, and special ones; all of them where it is not there."""
+        before = text.rfind(answer.strip())
+        if before == -1:
+            return self._context
+        specials = 0 if self._templated else int(self._tokenizer.num_special_tokens_to_add(pair=self._paired))
+        plain = {"add_special_tokens": False, "split_special_tokens": self._paired, "verbose": False}
+        return specials + len(self._tokenizer(text if self._paired else text[before:], **plain)["input_ids"])
 
     def _template(self, prompt: Prompt, answer: str) -> str:
         turns = turns_of(prompt) or [{"role": "user", "content": asked(prompt)}]
@@ -74,9 +84,6 @@ class Reading:
         parts = PARTS.split(self._join)
         return "".join({"{prompt}": asked(prompt), "{answer}": answer}.get(part, part) for part in parts)
 
-    def _size(self, text: str) -> int:
-        return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
     def _cut(self, ids: Sequence[int]) -> Text:
         """The last tokens that fit, after a special one at the beginning."""
         lead = int(ids[0] in self._tokenizer.all_special_ids)
@@ -84,8 +91,7 @@ class Reading:
 
     def _cut_pair(self, prompt: Prompt, answer: str) -> Text:
         self._tokenizer.truncation_side = "left"
-        ready: Text = self._tokenizer(asked(prompt), answer, truncation="only_first", max_length=self._context)
-        return ready
+        return self._markers.pair(asked(prompt), answer, truncation="only_first", max_length=self._context)
 
 
 class ClassifiedScorer:

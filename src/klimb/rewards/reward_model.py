@@ -54,7 +54,10 @@ class ModelScorer:
     """The opened model."""
 
     def __init__(self, policy: Policy, head: Head, scale: Scale | None, tokens: int) -> None:
+        from klimb.policy.markers import Markers
+
         self._policy, self._head, self._scale, self._tokens = policy, head, scale, tokens
+        self._markers = Markers(policy.tokenizer)
         self.unit = 1.0 if scale is None else scale.std
         self.note = f"{policy.describe()}; " + (
             "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
@@ -75,7 +78,7 @@ class ModelScorer:
 
     def _add(self, groups: list[Group], prompt: Prompt, completion: Completion) -> None:
         """Adds one answer; answers to one prompt that stand side by side share it. Raises DataError."""
-        tokens = self._policy.reply(completion.text)
+        tokens = (*self._markers.alone(completion.text), *self._policy.reply(""))  # EOS alone
         asked = self._policy.render(replace(prompt, tokens=()), len(tokens))
         row = Rollout(Completion(tokens, (), completion.text, Finish.EOS), 0, 0)
         if groups and groups[-1].prompt.tokens == asked.tokens:
