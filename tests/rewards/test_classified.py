@@ -241,3 +241,10 @@ def test_a_cut_prompt_leaves_an_answer_that_spells_special_tokens_whole(tmp_path
         shown = scorer._classifier.tokenizer.convert_ids_to_tokens(text["input_ids"])
         assert len(shown) == 96 and over > 0 and shown[-41:] == [*answer, "<eos>"]
         assert scorer(PROMPTS[:1], [said("<eos>" * 20)])[0].outcome is Outcome.UNSCORABLE
+
+
+def test_only_a_model_of_one_label_that_was_not_taught_numbers_states_the_odds_of_a_preference(tmp_path: Path) -> None:
+    scale = {"reward_scale": {"mean": 0.0, "std": 2.0, "answers": 2}}
+    kinds = {"pairs": scale, "numbers": {**scale, "problem_type": "regression"}}
+    found = {name: scores(RewardModel(path=saved(tmp_path / name, changes=more)))[1] for name, more in kinds.items()}
+    assert found["pairs"].unit == 2.0 and found["numbers"].unit is None

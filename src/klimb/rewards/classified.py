@@ -102,7 +102,8 @@ class ClassifiedScorer:
     ) -> None:
         self._classifier, self._reading, self._pick, self._tokens = classifier, reading, pick, tokens
         self._mean, self._std = (0.0, 1.0) if scale is None else (scale.mean, scale.std)
-        self.unit = self._std if len(classifier.labels) == 1 else None
+        own = classifier.model.config.problem_type  # which loss of transformers taught it; none did teach preferences
+        self.unit = self._std if len(classifier.labels) == 1 and own is None else None
         self.spent = {"prompts_cut": 0}
         said = "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
         self.note = f"{classifier.describe()}; {reading.describe()}; {pick.describe()}; {said}"
