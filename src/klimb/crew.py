@@ -203,7 +203,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
         if known is None or carried_of(recipe).refresh is not None:
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
-    asked, most = [source.ask(prompt) for prompt in session.held_out], source.answer_tokens
+    asked, most = session.asked, source.answer_tokens
     if recipe.objective.critic:
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)

@@ -1,21 +1,62 @@
-"""Held-out accuracy of a model on a recipe's problems, without training."""
+"""Held-out accuracy of a model on a recipe's problems, without training; its win rate over a run's first answers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klimb import rollouts
+from klimb.errors import DataError, KlimbError
 from klimb.evaluation.accuracy import Exam, evaluate
+from klimb.evaluation.answers import Unscored
 from klimb.evaluation.base import Evaluation
+from klimb.evaluation.winrate import WinRate, win_rate
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import name_of
-from klimb.session import opened, problems_of
+from klimb.session import Session, opened, problems_of
+
+if TYPE_CHECKING:
+    from klimb.types import Group, Prompt
+
+WITHOUT = "evaluation.win=null, which leaves the win rate out"
 
 
-def measure(recipe: Recipe, *, step: int = 0) -> Evaluation:
+def measure(recipe: Recipe, *, step: int = 0, before: Path | None = None) -> Evaluation:
     """Asks the recipe's held-out problems once of its model; `step` seeds the draws as that step of a run does.
 
-    Raises RewardError where no source says what is correct, DataError, ModelError, GenerationError.
+    `before` is the file of the answers from before training, which `evaluation.win` needs. Raises KlimbError where it
+    is not there, RewardError where no source says what is correct, DataError, ModelError, GenerationError.
     """
+    wins = recipe.evaluation.win is not None
+    if wins and (before is None or not before.is_file()):
+        asked = "set held-out answers against those from before training (evaluation.win)"
+        there = "a model, which is no run" if before is None else f"no {before}"
+        raise KlimbError(asked, there, f"klimb evaluate RUN, of a run that drew them; or {WITHOUT}")
+    if recipe.rewards or not wins:
+        _exam(recipe, ())  # says what is missing before anything is loaded
+    with opened(recipe, problems_of(recipe), win=True) as session:
+        found, groups = _asked(session, step)
+        if session.win is None or before is None:
+            return found
+        rate = WinRate(lambda _: ({}, ()), session.win.score, recipe.evaluation.pairwise, before)
+        won, failed = rate.against(rollouts.read(before), groups)
+        if not won and not failed:
+            there = f"none of {len(groups)} held-out prompts is there"
+            raise DataError(f"answers from before training in {before}", there, f"that run's own data; or {WITHOUT}")
+        return replace(found, won=win_rate(won, failed))
+
+
+def _asked(session: Session, step: int) -> tuple[Evaluation, Sequence[Group]]:
+    """What one evaluation finds, and its answers; where there are no rewards, their lengths alone."""
+    recipe = session.recipe
+    if recipe.rewards:
+        return evaluate(_exam(recipe, session.asked), session.own, session.score_all, step)
+    told, groups = Unscored(session.asked, recipe.evaluation, recipe.sampling, session.own, recipe.seed)(step)
+    return Evaluation(step, None, None, told["eval/length"], told["eval/truncated"], 0), groups
+
+
+def _exam(recipe: Recipe, asked: Sequence[Prompt]) -> Exam:
     sources = {name_of(reward): reward.type for reward in recipe.rewards}
-    Exam((), sources, recipe.evaluation, recipe.sampling, recipe.seed)  # says what is missing before anything is loaded
-    with opened(recipe, problems_of(recipe)) as session:
-        exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
-        return evaluate(exam, session.own, session.score_all, step)[0]
+    return Exam(asked, sources, recipe.evaluation, recipe.sampling, recipe.seed)

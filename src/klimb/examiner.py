@@ -34,7 +34,7 @@ def asking(session: Session, version: Version, rundir: RunDir, asked: Sequence[P
     ask: Evaluate = Examiner(session, version, rundir, asked) if recipe.rewards else plain
     if session.win is None:
         return ask
-    return WinRate(ask, session.win, recipe.evaluation.pairwise, rundir.evaluation(0))
+    return WinRate(ask, session.win.score, recipe.evaluation.pairwise, rundir.evaluation(0))
 
 
 class Version:

@@ -56,8 +56,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
             return result_of(begun.rundir)
         log = stack.enter_context(Tracking(begun.rundir, recipe.trackers, recipe.training.steps))
         log.start(dump(recipe), step_of(begun.start) if begun.start else 0)
-        win = stack.enter_context(recipe.evaluation.judge()) if recipe.evaluation.win else None
-        session = replace(stack.enter_context(opened(recipe, problems)), win=win)
+        session = stack.enter_context(opened(recipe, problems, win=True))
         try:
             _go(session, begun, log)
         except KlimbError as error:
@@ -73,8 +72,8 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
 
 
 def _account(session: Session, log: Tracking) -> None:
-    """What each source of reward has cost, as events."""
-    for source, cost in getattr(session.score_all, "costs", {}).items():
+    """What each source of reward has cost, as events, and what says who wins."""
+    for source, cost in session.costs.items():
         log.event("reward_cost", source=source, **cost)
 
 
@@ -132,6 +131,9 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     if describe := getattr(crew.experience, "describe", None):
         log.event("source", how=describe())
     if begun.start is not None:
+        if session.win is not None and not begun.rundir.evaluation(0).is_file():
+            log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
+            loop.evaluated(crew, 0)  # the policy is still the one that the first run began with
         anew: list[str] = []
         rounds = [name for name, one in crew.keepers.items() if begun.forked and isinstance(one, Round)]
         left = ("remembered", *rounds) if begun.forked else ()  # made for the parent's data and settings

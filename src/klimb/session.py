@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ from klimb.errors import DataError
 from klimb.generation.base import Sampler
 from klimb.generation.local import Local
 from klimb.recipe import Recipe
-from klimb.rewards.base import Scorer
 from klimb.rewards.combining.base import Combiner, Opening
-from klimb.rewards.scoring import name_of, open_all
+from klimb.rewards.scoring import Source, name_of, open_all
 from klimb.sources.base import ScoreAll
+from klimb.sources.given import Given
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.mixture import Mixture
 from klimb.sources.replayed import Replayed
@@ -23,6 +23,9 @@ from klimb.types import Prompt
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
+
+
+WIN = "evaluation.win"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Session:
     score_all: ScoreAll
     unlabelled: Sequence[Prompt] = ()
     """The prompts without answers, rendered."""
-    win: Scorer | None = None
+    win: Source | None = None
     """What says whether held-out answers are better than those from before training, where a run asks that."""
 
     def combiner(self, initial: Callable[[], Any]) -> Combiner:
@@ -64,6 +67,18 @@ class Session:
         """The rendered held-out prompts that evaluations ask: the first ones, always the same."""
         asked = self.problems.held_out[: self.recipe.evaluation.problems]
         return [self.policy.render(prompt, self.recipe.sampling.max_tokens) for prompt in asked]
+
+    @property
+    def asked(self) -> Sequence[Prompt]:
+        """The same as the source asks its own, where that learns from given answers: cut to its `prompt_tokens`."""
+        source = self.recipe.source
+        return [source.ask(prompt) for prompt in self.held_out] if isinstance(source, Given) else self.held_out
+
+    @property
+    def costs(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each source of reward has cost, and what says who wins, under the name of its setting."""
+        found = dict(getattr(self.score_all, "costs", {}))
+        return found if self.win is None else found | {WIN: self.win.account}
 
 
 def _load(recipe: Recipe) -> Policy:
@@ -91,9 +106,11 @@ def check_logs(recipe: Recipe) -> str:
 
 
 @contextmanager
-def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> Iterator[Session]:
-    """A session on the recipe's model, or on a policy that is there already."""
+def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win: bool = False) -> Iterator[Session]:
+    """A session on the recipe's model, or on a policy that is there already; where `win`, with what says who wins."""
     with ExitStack() as stack:
+        judge = stack.enter_context(recipe.evaluation.judge()) if win and recipe.evaluation.win else None
+        wins = None if judge is None else Source(WIN, judge, counts=False, limit=1.0, window=1)
         score_all = stack.enter_context(open_all(recipe.rewards))
         loaded = policy or _load(recipe)
         opening: AbstractContextManager[Sampler] = recipe.generator.open(loaded)
@@ -101,7 +118,7 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None) -> 
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
         asked = (problems.train, problems.unlabelled)
         train, more = (rendered(one, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens)) for one in asked)
-        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more)
+        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more, wins)
 
 
 def rendered(prompts: Sequence[Prompt], render: Callable[[Prompt], Prompt]) -> Sequence[Prompt]:

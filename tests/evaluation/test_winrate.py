@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 import klimb
+from klimb import examine, rollouts
+from klimb.cli import evaluating
+from klimb.cli.places import place
 from klimb.cli.training import summary
-from klimb.errors import SettingsError
-from klimb.evaluation.base import Evaluate
+from klimb.errors import DataError, KlimbError, SettingsError
+from klimb.evaluation.base import Evaluate, Evaluation
 from klimb.evaluation.intervals import wilson
 from klimb.evaluation.winrate import WinRate, win_rate
 from klimb.rewards import Judge
@@ -97,6 +100,34 @@ def test_a_run_shows_how_often_its_answers_beat_the_first_ones(root: Path, tmp_p
         assert lengths[0][name] != lengths[1][name] or scores["eval/win"].value == 0.5
     assert "of 8 held-out prompts (a tie is a half)" in result.report.read_text("utf-8")
     assert "win rate" in summary(result)
+    (cost,) = [one for one in run.read_events() if one["kind"] == "reward_cost" and one["source"] == "evaluation.win"]
+    assert (cost["calls"], cost["failed"]) == (1, 0) and cost["completions"] <= 16
+
+    found = measured(run.path)
+    assert found.won.items() <= result.after.items() and found.won["eval/win_n"] == 8
+    more = klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words, "training.steps=3")
+    fork = klimb.train(more, run=tmp_path / "fork", fork=f"{run.path}@2")
+    assert fork.after["eval/win_n"] == 8 and RunDir.open(fork.path).read_metrics()[0]["step"] == 3
+    first, own = (klimb.rollouts.read(RunDir.open(at).evaluation(0)) for at in (run.path, fork.path))
+    assert [group.rollouts for group in own] == [group.rollouts for group in first]
+
+
+def measured(run: Path) -> Evaluation:
+    """What `klimb evaluate` finds of a run."""
+    where = place(str(run))
+    return examine.measure(evaluating.settings_of(where, [], None), step=where.step, before=where.before)
+
+
+def test_a_model_that_is_no_run_has_nothing_to_win_against(root: Path, tmp_path: Path) -> None:
+    words, first = ("evaluation.win={type: length}", "evaluation.problems=4"), tmp_path / "step-000000.parquet"
+    recipe = klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words)
+    with pytest.raises(KlimbError, match=r"a model, which is no run.*evaluation\.win=null"):
+        examine.measure(recipe)
+    with pytest.raises(KlimbError, match=r"no .*step-000000\.parquet.*klimb evaluate RUN"):
+        examine.measure(recipe, before=first)
+    rollouts.write(first, groups("another"), 0)
+    with pytest.raises(DataError, match="none of 4 held-out prompts"):
+        examine.measure(recipe, before=first)
 
 
 def test_without_answers_from_before_training_nobody_can_win(root: Path) -> None:

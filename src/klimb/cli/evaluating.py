@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from klimb.cli import recipes
@@ -26,7 +26,7 @@ def evaluate(
         print(f"klimb: {note}", file=sys.stderr)
     from klimb.examine import measure
 
-    found = measure(settings, step=where.step)
+    found = measure(settings, step=where.step, before=where.before)
     if as_json:
         print(json.dumps({"model": where.model, "step": where.step, **found.metrics()}))
     else:
@@ -54,14 +54,26 @@ def _lines(where: Place, found: Evaluation) -> list[str]:
     rows: list[tuple[str, Any]] = [("model", where.model)]
     if where.recipe is not None:
         rows.append(("step", where.step))
-    rows += [("accuracy", _share(found.accuracy)), ("format", _share(found.format))]
+    rows += [("accuracy", _share(found.accuracy)), ("format", _share(found.format)), ("win rate", _won(found.won))]
     rows += [("length", f"{found.length:.1f} tokens"), ("truncated", f"{100 * found.truncated:.1f} %")]
     if found.failed:
         rows.append(("failed", f"{found.failed} answers could not be scored"))
     return [f"{name:<10} {value}" for name, value in rows if value is not None]
 
 
-def _share(share: Share | None) -> str | None:
-    if share is None:
+def _won(won: Mapping[str, float]) -> str | None:
+    """The share won against the answers from before training, and how many answers nobody could judge."""
+    if not won:
         return None
-    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}, 95 %) of {share.n}"
+    failed = f"; {won['eval/win_failed']:.0f} could not be judged" if won["eval/win_failed"] else ""
+    if "eval/win" not in won:
+        return f"not known{failed}"
+    return _shown(*(won[f"eval/win{part}"] for part in ("", "_low", "_high", "_n"))) + failed
+
+
+def _share(share: Share | None) -> str | None:
+    return None if share is None else _shown(share.value, share.low, share.high, share.n)
+
+
+def _shown(value: float, low: float, high: float, n: float) -> str:
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}, 95 %) of {n:.0f}"

@@ -27,6 +27,13 @@ class Place:
         """What the run's checkpoint holds of the combining of its rewards; None where it is no run."""
         return None if self.recipe is None else Path(self.model).parent / "combining.safetensors"
 
+    @property
+    def before(self) -> Path | None:
+        """Where the run's held-out answers from before training are, if it drew any; None where it is no run."""
+        from klimb.rundir import RunDir
+
+        return None if self.recipe is None else RunDir(Path(self.model).parents[2]).evaluation(0)
+
 
 def place(target: str, step: int | None = None) -> Place:
     """What the target names. Raises RunError or CheckpointError where it is a run that has no such good checkpoint."""

@@ -115,6 +115,8 @@ class Evaluation:
     failed: int
     sides: Mapping[str, Share] = field(default_factory=dict)
     score: Share | None = None
+    won: Mapping[str, float] = field(default_factory=dict)
+    """The metrics of the win rate, where it was asked for."""
 
     def metrics(self) -> dict[str, float]:
         """The `eval/...` metrics; what is not known is left out."""
@@ -128,4 +130,4 @@ class Evaluation:
         for side, share in self.sides.items():
             name = f"eval/accuracy_{side}"
             found |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
-        return found
+        return found | dict(self.won)

@@ -45,11 +45,10 @@ class WinRate:
         return {**told, **win_rate(won, failed)}, noted(groups, "eval/win", won)
 
     def against(self, before: Sequence[Group], after: Sequence[Group]) -> tuple[dict[str, float], int]:
-        """1, 0 or between for each prompt id that has an answer in both, and how many could not be judged."""
-        first = {group.prompt.id: group.rollouts[0].completion for group in before}
-        both = [
-            (one.prompt, one.rollouts[0].completion, first[one.prompt.id]) for one in after if one.prompt.id in first
-        ]
+        """1, 0 or between for each prompt (by its id) with an answer in both, and how many could not be judged."""
+        first = {(group.prompt.id, group.prompt.tokens): group.rollouts[0].completion for group in before}
+        named = [((one.prompt.id, one.prompt.tokens), one) for one in after]
+        both = [(one.prompt, one.rollouts[0].completion, first[name]) for name, one in named if name in first]
         ties = {prompt.id: 0.5 for prompt, now, then in both if now.text == then.text}
         facing = [one for one in both if one[0].id not in ties]
         won = self._shown(facing) if self.pairwise else self._scored(facing)

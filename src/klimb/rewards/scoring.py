@@ -31,6 +31,11 @@ class Source:
         """What else it counts: a judge its calls and tokens."""
         return dict(getattr(self._scorer, "spent", {}))
 
+    @property
+    def account(self) -> Mapping[str, Any]:
+        """What it has cost since it was opened: calls, failures by cause, seconds, what else it counts."""
+        return self.costs.summary() | self.spent
+
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
         """The scores, one a completion. Raises RewardError where too many of the last ones failed."""
         start = time.monotonic()
@@ -94,7 +99,7 @@ class Scoring:
     @property
     def costs(self) -> Mapping[str, Mapping[str, Any]]:
         """What each source has cost since it was opened: calls, failures by cause, seconds."""
-        return {source.name: source.costs.summary() | source.spent for source in self._sources}
+        return {source.name: source.account for source in self._sources}
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def train(crew: Crew, progress: Progress) -> Progress:
     with stop_flag() as flag:
         try:
             if progress.step == 0 and crew.due(0, steps) and not crew.rundir.read_metrics():
-                _record(crew, 0, _evaluated(crew, 0))
+                _record(crew, 0, evaluated(crew, 0))
                 _halt(crew, progress, saved=False)
             while progress.step < steps:
                 _heed(flag)
@@ -134,7 +134,7 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
     metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left, scored(crew.experience))
     metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr} | crew.observe(step, metrics.get("loss"))
     if crew.due(step, crew.learner.settings.steps):
-        metrics |= _evaluated(crew, step)
+        metrics |= evaluated(crew, step)
     _tell_skipped(crew, step, tally)
     _record(crew, step, metrics)
     bad = 0 if moved else progress.bad + bool(tally.skipped)
@@ -155,7 +155,8 @@ def _halt(crew: Crew, progress: Progress, saved: bool) -> None:
     )
 
 
-def _evaluated(crew: Crew, step: int) -> dict[str, float]:
+def evaluated(crew: Crew, step: int) -> dict[str, float]:
+    """The metrics of the evaluation after `step`, whose answers are written down."""
     with crew.watch.stage("evaluate"):
         metrics, groups = crew.evaluate(step)
         if groups:
