@@ -138,6 +138,18 @@ def test_without_answers_from_before_training_nobody_can_win(root: Path) -> None
         klimb.load_recipe(root / "recipes/tiny-reward-model.yaml", words[0])
 
 
+def test_settings_that_say_nothing_of_who_wins_are_refused(root: Path) -> None:
+    for win, found in (
+        ("{type: length, weight: 2.0}", "weight=2.0: .*leave weight out"),
+        ("{type: judge, name: mine, against: answer, best: 5}", "name=mine, against=answer, best=5: .*leave name, ag"),
+    ):
+        with pytest.raises(SettingsError, match=found):
+            klimb.load_recipe(root / "recipes/tiny-dpo.yaml", f"evaluation.win={win}")
+    judge = "rewards=[{type: judge, against: answer, best: 5}]"
+    with pytest.raises(SettingsError, match=r"grade answers from 0 to 5 .*leave best out"):
+        klimb.load_recipe(root / "recipes/tiny-dpo.yaml", judge, "evaluation.correct=judge")
+
+
 def test_an_answer_with_nothing_in_it_loses_and_two_of_them_are_a_tie_whoever_gave_them() -> None:
     class Never:
         def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:

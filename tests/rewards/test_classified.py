@@ -177,8 +177,8 @@ def test_a_prompt_that_the_template_refuses_is_unscorable_and_takes_no_other_wit
 
 def test_settings_of_other_models_are_refused_for_one_that_klimb_trained(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"reward_bias": 0.0}))
-    with pytest.raises(RewardError, match=r"label, cut, and it reads as it was trained"):
-        scores(RewardModel(path=tmp_path, label=0, cut=True))
+    with pytest.raises(RewardError, match=r"label, of, cut, and it reads, and scores, as it was trained"):
+        scores(RewardModel(path=tmp_path, label=0, of="logit", cut=True))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2 without padding", "bert"])

@@ -16,6 +16,11 @@ from klimb.rewards import AnyReward
 from klimb.rewards.base import Scorer
 from klimb.rewards.judge import Judge
 
+UNREAD = ("name", "weight")
+"""Settings of a source that say nothing where it says who wins: it is in no reward."""
+GRADES = ("against", "best")
+"""Those of a judge: it is shown both answers, and grades neither."""
+
 
 class Evaluate(Settings):
     """Held-out accuracy: the same held-out problems, one completion each, scored by the reward sources."""
@@ -50,11 +55,17 @@ class Evaluate(Settings):
         return isinstance(self.win, Judge)
 
     def faults(self) -> list[KlimbError]:
-        """Without answers from before training there is nothing to win against."""
-        if self.win is None or self.start:
+        """Without answers from before training there is nothing to win against; what nobody reads of `win`."""
+        if self.win is None:
             return []
         asked = f"set held-out answers against those from before training (evaluation.win.type={self.win.type})"
-        return [KlimbError(asked, "evaluation.start=false, which draws none", "evaluation.start=true")]
+        fields = type(self.win).model_fields
+        names = [name for name in (*UNREAD, *GRADES * self.pairwise) if getattr(self.win, name) != fields[name].default]
+        found, none = ", ".join(f"{name}={getattr(self.win, name)}" for name in names), ", ".join(names)
+        faults = [KlimbError(asked, f"{found}: who wins is asked without", f"leave {none} out")] if names else []
+        if not self.start:
+            faults.append(KlimbError(asked, "evaluation.start=false, which draws none", "evaluation.start=true"))
+        return faults
 
     def judge(self) -> AbstractContextManager[Scorer]:
         """What says who wins, opened. Raises RewardError."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from klimb.errors import GenerationError, RewardError
+from klimb.errors import GenerationError, KlimbError, RewardError
 from klimb.generation.endpoint import Endpoint
 from klimb.rewards.base import Reward, Scorer
 
@@ -40,6 +40,16 @@ class Judge(Endpoint, Reward):
     """The most calls that this process may make; later ones fail."""
     fuse: Annotated[int, Field(ge=1)] = 5
     """After so many failed calls in a row the others of a batch are not made; the next batch begins with one."""
+
+    def faults(self) -> list[KlimbError]:
+        """A comparison has no grade."""
+        if self.against == "nothing" or self.best == type(self).model_fields["best"].default:
+            return []
+        asked, found = (
+            f"grade answers from 0 to {self.best} (best)",
+            "against=answer, which compares alone",
+        )
+        return [KlimbError(asked, found, "against=nothing, or leave best out")]
 
     def open(self) -> AbstractContextManager[Scorer]:
         """The judge. Raises RewardError where its key is missing or meant for another host."""

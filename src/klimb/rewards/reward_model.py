@@ -113,8 +113,8 @@ def _own(reward: RewardModel) -> Scorer:
 
     folder = reward.path.expanduser()
     fields = RewardModel.model_fields
-    if given := [name for name in ("label", "join", "cut") if getattr(reward, name) != fields[name].default]:
-        found = f"{', '.join(given)}, and it reads as it was trained"
+    if given := [name for name in ("label", "of", "join", "cut") if getattr(reward, name) != fields[name].default]:
+        found = f"{', '.join(given)}, and it reads, and scores, as it was trained"
         raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
     scale = _scale(reward, head.scale) if reward.normalised is not False else None
