@@ -211,7 +211,7 @@ class Recipe(Settings):
             yield KlimbError(
                 f"learn from completions of generator '{self.generator.type}'",
                 "another policy draws them, and training.correction.type=none takes them for this policy's own",
-                "training.correction.type=truncate (importance weights), or generator.type=local",
+                "training.correction.type=truncate, or " * self.source.scores + "generator.type=local",
             )
         if self.sampling.forking is not None and self.generator.type != "local":
             yield KlimbError(

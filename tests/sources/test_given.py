@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from klimb.batch import Batch
-from klimb.errors import DataError
+from klimb.errors import DataError, SettingsError
 from klimb.generation.base import Sampling
+from klimb.recipe import load_recipe
 from klimb.sources.answers import Answers
 from klimb.sources.base import Source, Supplies
 from klimb.sources.labelled import Labelled
@@ -38,6 +40,28 @@ def groups(source: Source, step: int = 1, replies: tuple[Reply, ...] = (GOOD, BA
     opened = source.open(supplies(replies))
     assert opened.metrics() == {}
     return opened.groups(step)
+
+
+@pytest.mark.parametrize(
+    ("words", "cures"),
+    [
+        (["correction.type=truncate"], ["training.correction.type=none and generator.type=local"]),
+        (["generator.type=http"], ["generator.type=local"]),
+        (["correction.type=mask", "generator.type=http"], ["training.correction.type=none and generator.type=local"]),
+    ],
+)
+def test_samples_beside_given_answers_are_the_policy_s_own_and_nothing_weighs_them(
+    words: list[str], cures: list[str], root: Path
+) -> None:
+    full = [word.replace("correction", "training.correction") for word in words]
+    with pytest.raises(SettingsError) as caught:
+        load_recipe(root / "recipes/tiny-hypo.yaml", *full)
+    assert [fault.cure for fault in caught.value.faults] == cures
+
+
+def test_given_answers_alone_are_not_weighed_either(root: Path) -> None:
+    with pytest.raises(SettingsError, match=r"source\.type=pairs, whose given answers have no log-probs"):
+        load_recipe(root / "recipes/tiny-dpo.yaml", "training.correction.type=truncate")
 
 
 def test_a_pair_is_two_rows_of_one_prompt_with_eos_and_known_scores() -> None:

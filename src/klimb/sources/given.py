@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from klimb.errors import DataError
+from klimb.errors import DataError, KlimbError
+from klimb.generation.base import Sampling
 from klimb.seeds import permutation, seed_of
 from klimb.sources.base import Source, Supplies
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
@@ -17,6 +18,7 @@ from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout
 class Given(Source):
     """A source that reads answers from the data."""
 
+    type: str
     scores: ClassVar[bool] = False
     prompts: Annotated[int, Field(ge=1)] = 8
     """How many rows of the data each step learns from."""
@@ -33,6 +35,14 @@ class Given(Source):
     def completions(self) -> int:
         """Answers to a prompt."""
         return 2
+
+    def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
+        if corrected:
+            yield KlimbError(
+                "correct for the sampler by importance weights (training.correction)",
+                f"source.type={self.type}, whose given answers have no log-probs of what drew them",
+                "training.correction.type=none and generator.type=local",
+            )
 
     def ask(self, prompt: Prompt) -> Prompt:
         """The rendered prompt, cut to `prompt_tokens`: its first token and its end are kept."""
