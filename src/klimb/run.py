@@ -15,7 +15,6 @@ from klimb.examiner import sources_of
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, step_of
 from klimb.session import Session, check_logs, opened, problems_of
-from klimb.sources.rounds import Round
 from klimb.start import Beginning, beginning
 from klimb.tracking.hub import Tracking
 from klimb.tracking.report import write_report
@@ -114,9 +113,19 @@ def _add_head(session: Session) -> str:
     return "; a value head that begins as its folder has it"
 
 
+def _check_initial(session: Session, began: str, initial: str) -> None:
+    if began != initial:
+        raise ModelError(
+            f"go on with a run that began from the weights {began}",
+            f"{session.recipe.model.name} now holds the weights {initial}",
+            "put the model that the run began with back, or start a new run=DIR",
+        )
+
+
 def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     """Builds the crew, puts a saved state back, and trains."""
     from klimb.training import loop, state
+    from klimb.training.keeping import is_own
     from klimb.training.updater import open_updater
 
     head = _add_head(session)
@@ -131,25 +140,19 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     if describe := getattr(crew.experience, "describe", None):
         log.event("source", how=describe())
     if begun.start is not None:
+        _check_initial(session, state.read_progress(begun.start).initial, initial)
         if session.win is not None and not begun.rundir.evaluation(0).is_file():
             log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
             loop.evaluated(crew, 0)  # the policy is still the one that the first run began with
         anew: list[str] = []
-        rounds = [name for name, one in crew.keepers.items() if begun.forked and isinstance(one, Round)]
-        left = ("remembered", *rounds) if begun.forked else ()  # made for the parent's data and settings
-        keepers = {name: one for name, one in crew.keepers.items() if name not in left}
+        keepers = {name: one for name, one in crew.keepers.items() if not (begun.forked and is_own(one))}
         restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
-        anew += rounds
+        anew += sorted(crew.keepers.keys() - keepers.keys())
         progress = replace(restored, fingerprint=progress.fingerprint)
-        if progress.initial != initial:
-            raise ModelError(
-                f"go on with a run that began from the weights {progress.initial}",
-                f"{session.recipe.model.name} now holds the weights {initial}",
-                "put the model that the run began with back, or start a new run=DIR",
-            )
         session.sampler.refresh()
         session.own.refresh()
         if anew:
-            log.event("begun_anew", what=anew, why=f"{begun.rundir.config()['fork']} knows nothing of it")
+            fork = begun.rundir.config()["fork"]
+            log.event("begun_anew", what=anew, why=f"{fork} knows nothing of it, or only for its own data and settings")
             loop.save(crew, progress)  # in place of the checkpoint it was forked from, which lacks them
     return loop.train(crew, progress)

@@ -108,6 +108,8 @@ def test_a_run_shows_how_often_its_answers_beat_the_first_ones(root: Path, tmp_p
     more = klimb.load_recipe(root / "recipes/tiny-dpo.yaml", *words, "training.steps=3")
     fork = klimb.train(more, run=tmp_path / "fork", fork=f"{run.path}@2")
     assert fork.after["eval/win_n"] == 8 and RunDir.open(fork.path).read_metrics()[0]["step"] == 3
+    (anew,) = [one["what"] for one in RunDir.open(fork.path).read_events() if one["kind"] == "begun_anew"]
+    assert anew == ["remembered"], "made for the parent's data"
     first, own = (klimb.rollouts.read(RunDir.open(at).evaluation(0)) for at in (run.path, fork.path))
     assert [group.rollouts for group in own] == [group.rollouts for group in first]
 

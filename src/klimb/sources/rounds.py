@@ -33,6 +33,8 @@ class Round:
     What a step that is done again has scored before counts as not scored: it is scored again, to the same.
     """
 
+    own = True
+
     def __init__(self, size: int) -> None:
         self._size = size
         self.number, self.born = -1, 0

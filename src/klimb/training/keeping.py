@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """Something with a state that a run needs to go on to the same bits: a controller, a reference, a critic."""
+    """Something with a state that a run needs to go on to the same bits: a controller, a reference, a critic.
+
+    One whose state was made for the run's own data and settings has `own = True`: a fork begins it anew.
+    """
 
     def state(self) -> Mapping[str, Tensor]:
         """All of it, by name, for a safetensors file; numbers as float64 or int64 tensors. May be empty."""
@@ -19,3 +22,8 @@ class Keeper(Protocol):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Puts a saved state back, in place. Raises KeyError where it is that of something else."""
         ...
+
+
+def is_own(keeper: Keeper) -> bool:
+    """Whether its state was made for the run's own data and settings, so that a fork begins it anew."""
+    return bool(getattr(keeper, "own", False))

@@ -25,6 +25,8 @@ class Remembered:
     an objective that reads whole distributions in their place.
     """
 
+    own = True
+
     def __init__(self, policy: Policy | Started, samples: bool = True) -> None:
         self.policy, self._samples = policy, samples
         self._known: dict[str, Tensor] = {}
