@@ -16,7 +16,6 @@ from klimb.config import resolve
 from klimb.errors import ModelError, SettingsError
 from klimb.generation.base import Request, Sampling
 from klimb.generation.local import Local
-from klimb.objectives.carried import Refresh
 from klimb.policy.adapter import Started
 from klimb.policy.against import Against
 from klimb.policy.base import LoRA, PolicySettings
@@ -25,9 +24,6 @@ from klimb.policy.policy import Policy
 from klimb.recipe import Recipe
 from klimb.training.base import AdamW
 from klimb.training.optimizer import MasterAdamW
-from klimb.training.references import Refreshed
-from tests.faults.runs import SETTINGS, content
-from tests.faults.test_kill_iterative import ROUNDS
 from tests.policy.zoo import batch_of
 
 peft = pytest.importorskip("peft")
@@ -119,36 +115,6 @@ def test_the_reference_of_a_fresh_adapter_is_the_base_though_the_adapter_has_mov
     ours, theirs, moved = (list(one.distributions(batch, 5)) for one in (reference, base, policy))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert not torch.allclose(moved[0], theirs[0], atol=1e-3)
-
-
-def test_a_reference_that_is_refreshed_leaves_what_else_began_with_the_adapter_where_it_was(batch: Batch) -> None:
-    policy, base = opened(), load(PolicySettings(), seed=5)
-    assert policy.adapter is not None
-    moving = Started(policy, policy.adapter)
-    Refreshed(Refresh(), policy.named_parameters, moving.named_parameters).renew()
-    assert torch.equal(logps(moving, batch), logps(policy, batch))
-    assert torch.equal(logps(Started(policy, policy.adapter), batch), logps(base, batch))
-
-
-def test_a_bandit_that_sees_the_start_of_an_adapter_goes_on_to_the_same_bits_in_a_later_round(tmp_path: Path) -> None:
-    changes = {
-        "model": {**SETTINGS["model"], "lora": {"rank": 2}},
-        "data": {"type": "echo-digit", "train": 8},
-        "combining": {"type": "selected", "choice": "batch", "gain": {"type": "negative_loss"}},
-        "source": ROUNDS["source"] | {"prompts": 2, "passes": 1},
-        "optimizer": {"lr": 0.1, "warmup": 0},
-        "evaluation": ROUNDS["evaluation"] | {"start": False, "every": 99, "end": False},
-        "checkpoints": {"every": 1, "keep": 9},
-    }
-
-    def run(folder: Path, steps: int) -> dict[str, Any]:
-        settings = ROUNDS | changes | {"training": {"steps": steps}}
-        return content(klimb.train(resolve(Recipe, settings), run=folder).path)
-
-    whole = run(tmp_path / "whole", 5)
-    for steps in (3, 5):
-        ended = run(tmp_path / "parts", steps)
-    assert [name for name in whole if ended[name] != whole[name] and name != "config.json"] == []
 
 
 def test_the_exact_kl_to_the_start_of_an_adapter_is_that_to_the_base_with_its_gradient(batch: Batch) -> None:
