@@ -2,10 +2,11 @@
 
 Usage: python bench/laser_prompts.py DATA OUT [--first N] [--longest N]
 DATA has the folders `xstest` and `ultrafeedback-sample`. Into OUT go `train.jsonl` and `held_out.jsonl`: the unsafe
-prompts of XSTest (`label`: unsafe; three quarters, and the rest), and as many of UltraFeedback's instructions (safe), the first of
-its training and of its evaluation rows that are no longer than N characters; and `answers.jsonl`: the first N words of
-what Llama 2, who refuses too much, and Mistral, who refuses too little, said to XSTest's other prompts. All of these
-are to be learned: a policy that refuses now and then can learn when to, and one that never does cannot.
+prompts of XSTest (`label`: unsafe; three quarters, and the rest), and as many of UltraFeedback's instructions (safe),
+the first of its training and of its evaluation rows that are no longer than N characters; and `answers.jsonl`: the
+first N words of what Llama 2, who refuses too much, and Mistral, who refuses too little, said to XSTest's training
+prompts. All of these are to be learned: a policy that refuses now and then can learn when to, and one that never does
+cannot.
 """
 
 from __future__ import annotations
