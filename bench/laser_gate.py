@@ -2,16 +2,18 @@
 
 Usage: python bench/laser_gate.py RUN
 RUN is a run that asked every source (`combining.type=mean`) and learned nothing (`optimizer.lr=0`). For all of its
-groups and for each side of the data (`evaluation.by`): in what share of them a source tells answers apart, and the rank
-correlation of its scores with those of each source of weight 0, inside prompts.
+groups and for each side of the data (`evaluation.by`): in what share of them a source tells answers apart, in what
+share of answers it gives more than the threshold of the evaluation (a judge that always or never does cannot judge),
+and the rank correlation of its scores with those of each source of weight 0, inside prompts.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from pairing import settings
 
@@ -28,9 +30,15 @@ def apart(groups: Sequence[Group], name: str) -> float:
     )
 
 
-def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], by: str) -> str:
-    """The table in Markdown."""
-    heads = ["side", "groups", "source", "tells apart", *(f"with `{judge}`" for judge in judges)]
+def over(told: Sequence[float | None], threshold: float) -> float:
+    """The share of the scores that are above a threshold; a failure is none of them."""
+    return fmean(one > threshold for one in told if one is not None)
+
+
+def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], exam: Mapping[str, Any]) -> str:
+    """The table in Markdown; `exam`: the settings `evaluation` of the run."""
+    by, threshold = exam["by"], exam["threshold"]
+    heads = ["side", "groups", "source", "tells apart", f"above {threshold}", *(f"with `{judge}`" for judge in judges)]
     lines = [f"| {' | '.join(heads)} |", "|" + len(heads) * " --- |"]
     for side in ["all", *sorted({str(group.prompt.metadata.get(by, "")) for group in groups})]:
         some = [group for group in groups if side in ("all", str(group.prompt.metadata.get(by, "")))]
@@ -38,8 +46,9 @@ def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], 
         inside = [place for place, group in enumerate(some) for _ in group.rollouts]
         for name in names:
             found = [within(told[name], told[judge], inside) for judge in judges]
-            cells = ["" if one is None else f"{one:+.2f}" for one in found]
-            lines.append(f"| {' | '.join([side, str(len(some)), name, f'{apart(some, name):.0%}', *cells])} |")
+            cells = [f"{apart(some, name):.0%}", f"{over(told[name], threshold):.0%}"]
+            cells += ["" if one is None else f"{one:+.2f}" for one in found]
+            lines.append(f"| {' | '.join([side, str(len(some)), name, *cells])} |")
     return "\n".join(lines)
 
 
@@ -50,7 +59,7 @@ def main() -> None:
     names = [one["name"] or one["type"] for one in asked["rewards"]]
     judges = [name for name, one in zip(names, asked["rewards"], strict=True) if one["weight"] == 0]
     groups = [group for file in sorted((run / "rollouts").glob("*.parquet")) for group in rollouts.read(file)]
-    print(table(groups, names, judges, asked["evaluation"]["by"]))
+    print(table(groups, names, judges, asked["evaluation"]))
 
 
 if __name__ == "__main__":

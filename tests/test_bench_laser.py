@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ from klimb.config import apply_words, dump, resolve
 from klimb.recipe import Recipe, load_recipe
 from klimb.rewards.combining.selected import Selected
 from klimb.rundir import RunDir
+from klimb.types import Completion, Finish, Group, Prompt, Rollout, Score, Transform
 
 
 def arms_of(root: Path, study: str) -> dict[str, Recipe]:
@@ -25,7 +28,7 @@ def arms_of(root: Path, study: str) -> dict[str, Recipe]:
     return {name: resolve(Recipe, apply_words(settings, words, Recipe)) for name, words in asked["arms"].items()}
 
 
-@pytest.mark.parametrize(("study", "count"), [("laser-tiny", 17), ("laser-xstest", 5)])
+@pytest.mark.parametrize(("study", "count"), [("laser-tiny", 17), ("laser-refusals", 5)])
 def test_what_says_what_is_correct_is_no_arm_and_no_judge_of_a_gain(study: str, count: int, root: Path) -> None:
     arms = arms_of(root, study)
     assert len(arms) == count and next(iter(arms)) == "laser"
@@ -69,3 +72,30 @@ def test_the_study_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path)
     assert cost["laser"] == (f"{768 + judged['gain'] / 2:.0f}", f"{judged['gain'] / 2:.0f}") and judged["gain"] > 0
     assert all(line in first for line in again.splitlines() if line.startswith("|"))
     assert rows[0][head.index("less `laser`, by prompt")] == "" != rows[1][head.index("less `laser`, by prompt")]
+
+
+def test_what_is_held_out_is_in_nothing_that_the_refusals_are_learned_from(
+    root: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "bench/laser_prompts.py", str(shared_data), str(tmp_path), "--first", "5"]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    found = {
+        name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        for name in ("train", "held_out", "answers")
+    }
+    sides = {name: Counter(row["label"] for row in found[name]) for name in ("train", "held_out")}
+    assert all(side["safe"] == side["unsafe"] > 40 for side in sides.values())
+    held = {row["prompt"] for row in found["held_out"]}
+    assert not held & {row["prompt"] for row in found["train"] + found["answers"]}
+    assert {len(row["completion"].split()) for row in found["answers"]} <= {1, 2, 3, 4, 5}
+
+
+def test_the_gate_shows_a_judge_that_never_says_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    gate = importlib.import_module("laser_gate")
+    one = Completion((1,), (), "a", Finish.EOS)
+    scores = [{"arm": Score.of(a), "judge": Score.of(j)} for a, j in ((0.0, 0.4), (1.0, 0.45), (2.0, 0.49))]
+    rollouts = tuple(Rollout(one, 0, k, scores=given) for k, given in enumerate(scores))
+    group = Group(Prompt("p", text="?", metadata={"label": "unsafe"}), rollouts, Transform())
+    lines = gate.table([group], ["arm", "judge"], ["judge"], {"by": "label", "threshold": 0.5}).splitlines()
+    assert "| all | 1 | arm | 100% | 67% | +1.00 |" in lines and "| unsafe | 1 | judge | 100% | 0% | +1.00 |" in lines

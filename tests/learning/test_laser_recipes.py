@@ -13,7 +13,6 @@ import torch
 import klimb
 from klimb.errors import SettingsError
 from klimb.rewards.words import WordModel
-from tests.data.test_safety import XSTEST
 
 
 def test_the_bandit_finds_the_right_reward_before_the_model_has_learned(root: Path, tmp_path: Path) -> None:
@@ -31,19 +30,21 @@ def test_the_recipe_of_the_real_model_chooses_among_four_sources_and_tells_both_
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.csv").write_text(XSTEST, "utf-8")
-    words = ["model.name=tiny", "data.path=prompts.csv", "source.prompts=2", "source.completions=4", "alerts=[]"]
+    words = ["model.name=tiny", "source.prompts=2", "source.completions=4", "alerts=[]"]
     words += ["training.steps=2", "sampling.max_tokens=6", "evaluation.every=2"]
     recipe = klimb.load_recipe(root / "recipes/laser.yaml", *words)
+    (tmp_path / "runs/laser").mkdir(parents=True)
+    for name, firsts in (("train", "abc"), ("held_out", "de")):
+        rows = [{"prompt": f"{one} {label}", "label": label} for one in firsts for label in ("safe", "unsafe")]
+        (tmp_path / f"runs/laser/{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     for file in recipe.files():
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(WordModel("labels", 0.1, {"a": 1.0}).record()), "utf-8")
     result = klimb.train(recipe, run="run")
     last = klimb.rundir.RunDir.open(result.path).read_metrics()[-1]
     arms = [reward.name for reward in recipe.rewards if reward.weight]
     assert arms == ["harmless", "helpful", "people", "friendly"]
     assert sum(last[f"bandit/share_{arm}"] for arm in arms) == 1.0 and last["outcome/asked"] == 8 * 3
-    assert "eval/score" in last and {"eval/accuracy_safe", "eval/accuracy_unsafe"} & set(last)
+    assert "eval/score" in last and {"eval/accuracy_safe", "eval/accuracy_unsafe"} <= set(last)
 
 
 def whole(name: str, root: Path, tmp_path: Path) -> tuple[float, list[dict[str, float]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,43 +16,50 @@ from klimb.errors import DataError
 if TYPE_CHECKING:
     from klimb.rewards.word_fitting import Example, Fit
     from klimb.rewards.words import WordModel
+    from klimb.types import Reply
 
 SHOWN = 8
 
 
-def fit(paths: Sequence[Path], out: Path, words: Sequence[str], *, strength: float = 1.0, least: int = 2) -> None:
+def fit(paths: Sequence[Path], out: Path, words: Sequence[str], how: Fit) -> None:
     """Fits a word model to the rows of all files, writes it, and prints how good it is. Raises KlimbError."""
     import json
 
     from klimb.atomic import write_atomic
     from klimb.rewards import word_fitting
 
-    how = word_fitting.Fit(strength, least)
-    examples = [one for path in paths for one in examples_of(path, words)]
+    examples = [one for path in paths for one in examples_of(path, words, how.first)]
     model = word_fitting.fit(examples, how)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    model = replace(model, about={**quality(examples, how), "files": files, "strength": strength, "least": least})
+    model = replace(model, about={**quality(examples, how), "files": files, **asdict(how)})
     write_atomic(out, json.dumps(model.record(), indent=1, allow_nan=False) + "\n")
     print(printable("\n".join([*lines_of(model), f"written to {out}"])))
 
 
-def examples_of(path: Path, words: Sequence[str]) -> list[Example]:
-    """The rows of a file as examples; pairs of equal answers are left out. Raises DataError for what cannot be used."""
+def examples_of(path: Path, words: Sequence[str], first: int | None = None) -> list[Example]:
+    """The rows of a file as examples, of each text the `first` words; pairs of equal texts are left out.
+
+    Raises DataError for what cannot be used.
+    """
     from klimb.data.faulty import Faults
-    from klimb.rewards.word_fitting import Example
+    from klimb.rewards.word_fitting import Example, begun
 
     settings, faults, found = resolve(Preferences, apply_words({"path": str(path)}, words, Preferences)), Faults(), []
     for _, one in settings.read(path, faults):
-        if len(one.replies) == 1:
-            found.append(Example(key_of(one), one.replies[0].text, one.replies[0].chosen))
-        elif not identical(one.replies):
-            chosen, rejected = sorted(one.replies, key=lambda reply: not reply.chosen)
-            found.append(Example(key_of(one), chosen.text, True, rejected.text))
+        replies = sorted((replace(reply, text=begun(reply.text, first)) for reply in one.replies), key=_rejected)
+        if len(replies) == 1:
+            found.append(Example(key_of(one), replies[0].text, replies[0].chosen))
+        elif not identical(replies):
+            found.append(Example(key_of(one), replies[0].text, True, replies[1].text))
     if not settings.skip:
         faults.check()
     if not found:
         raise DataError(f"labelled answers or pairs in {path}", "none that can be used", "see klimb data inspect")
     return found
+
+
+def _rejected(reply: Reply) -> bool:
+    return not reply.chosen
 
 
 def quality(examples: Sequence[Example], how: Fit) -> dict[str, Any]:

@@ -47,11 +47,15 @@ def fit(
     also: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A further file of the same rows.")] = None,
     strength: Annotated[float, typer.Option(min=1e-6, help="Larger = weights are held to zero less.")] = 1.0,
     least: Annotated[int, typer.Option(min=1, help="In how many texts a word must stand.")] = 2,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Read so many words of each answer, for policies that are cut there.")
+    ] = None,
 ) -> None:
     """Fit a model of words to labelled answers or pairs, for rewards of type word_model and refusal."""
     from klimb.cli import fitting
+    from klimb.rewards.word_fitting import Fit
 
-    fitting.fit([rows, *(also or [])], out, words or [], strength=strength, least=least)
+    fitting.fit([rows, *(also or [])], out, words or [], Fit(strength, least, first))
 
 
 @rewards.command("best-of")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from klimb.errors import DataError
-from klimb.rewards.words import WordModel, grams
+from klimb.rewards.words import WORD, WordModel, grams
 from klimb.seeds import seed_of
 
 FOLDS = 5
@@ -28,10 +29,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How to fit: loss = sum of log(1 + exp(-margin)) + |w|^2 / (2 strength), over n-grams of `least` texts or more."""
+    """How to fit: loss = sum of log(1 + exp(-margin)) + |w|^2 / (2 strength), over n-grams of `least` texts or more.
+
+    `first`: of each text only so many words are read, for a policy whose answers are cut there; None = all.
+    """
 
     strength: float = 1.0
     least: int = 2
+    first: int | None = None
 
 
 def fit(examples: Sequence[Example], how: Fit = Fit()) -> WordModel:
@@ -55,6 +60,12 @@ def crossed(examples: Sequence[Example], how: Fit = Fit()) -> list[float]:
             if folds[place] == fold:
                 margins[place] = margin(model, one)
     return margins
+
+
+def begun(text: str, first: int | None) -> str:
+    """A text up to the end of its `first` words."""
+    ends = [found.end() for found in itertools.islice(WORD.finditer(text), first)] if first else []
+    return text[: ends[-1]] if ends else text
 
 
 def margin(model: WordModel, one: Example) -> float:
