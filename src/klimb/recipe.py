@@ -208,10 +208,11 @@ class Recipe(Settings):
                 "selector.entropy.of=current",
             )
         if self.source.weighs and self.generator.type != "local" and isinstance(self.training.correction, NoCorrection):
+            cure = "training.correction.type=truncate, or generator.type=local"
             yield KlimbError(
                 f"learn from completions of generator '{self.generator.type}'",
                 "another policy draws them, and training.correction.type=none takes them for this policy's own",
-                "training.correction.type=truncate, or " * self.source.scores + "generator.type=local",
+                cure if self.source.scores else "generator.type=local",
             )
         if self.sampling.forking is not None and self.generator.type != "local":
             yield KlimbError(

@@ -60,7 +60,8 @@ class Evaluate(Settings):
             return []
         asked = f"set held-out answers against those from before training (evaluation.win.type={self.win.type})"
         fields = type(self.win).model_fields
-        names = [name for name in (*UNREAD, *GRADES * self.pairwise) if getattr(self.win, name) != fields[name].default]
+        unread = (*UNREAD, *GRADES) if self.pairwise else UNREAD
+        names = [name for name in unread if getattr(self.win, name) != fields[name].default]
         found, none = ", ".join(f"{name}={getattr(self.win, name)}" for name in names), ", ".join(names)
         faults = [KlimbError(asked, f"{found}: who wins is asked without", f"leave {none} out")] if names else []
         if not self.start:

@@ -45,11 +45,8 @@ class Judge(Endpoint, Reward):
         """A comparison has no grade."""
         if self.against == "nothing" or self.best == type(self).model_fields["best"].default:
             return []
-        asked, found = (
-            f"grade answers from 0 to {self.best} (best)",
-            "against=answer, which compares alone",
-        )
-        return [KlimbError(asked, found, "against=nothing, or leave best out")]
+        asked = f"grade answers from 0 to {self.best} (best)"
+        return [KlimbError(asked, "against=answer, which compares alone", "against=nothing, or leave best out")]
 
     def open(self) -> AbstractContextManager[Scorer]:
         """The judge. Raises RewardError where its key is missing or meant for another host."""
