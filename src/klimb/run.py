@@ -105,12 +105,14 @@ def _finished(begun: Beginning, recipe: Recipe) -> bool:
 def _add_head(session: Session) -> str:
     """Gives the policy the head that its objective asks for, and says where it begins. Raises ModelError."""
     from klimb.policy import reward_head
+    from klimb.policy.loading import folder_of
 
     recipe = session.recipe
     if not recipe.objective.critic:
         return ""
     session.policy.add_critic(recipe.objective.moves_trunk)
-    if recipe.objective.reads_value or not reward_head.begin(session.policy, Path(recipe.model.name).expanduser()):
+    folder = None if recipe.objective.reads_value or recipe.model.name == "tiny" else folder_of(recipe.model.name)
+    if folder is None or not reward_head.begin(session.policy, folder):
         return "; a value head of zeros"
     return "; a value head that begins as its folder has it"
 

@@ -69,7 +69,7 @@ class Session:
 def _load(recipe: Recipe) -> Policy:
     from klimb.policy.loading import load  # torch, only once settings and data are known to be good
 
-    return load(recipe.model, recipe.seed)
+    return load(recipe.model, recipe.seed, recipe.objective.reads_logp)
 
 
 def problems_of(recipe: Recipe) -> Problems:

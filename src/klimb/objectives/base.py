@@ -52,6 +52,11 @@ class Objective(Settings):
         return self.critic
 
     @property
+    def reads_logp(self) -> bool:
+        """Whether the policy's log-probs are needed; where not, its output layer is left out."""
+        return True
+
+    @property
     def reads_divergence(self) -> bool:
         """Whether the exact KL to the reference at each token of fresh samples is needed: `now.divergence`."""
         return False

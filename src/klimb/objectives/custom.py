@@ -74,6 +74,10 @@ class Custom(Objective):
         return self._inner.reads_value
 
     @property
+    def reads_logp(self) -> bool:
+        return self._inner.reads_logp
+
+    @property
     def reads_divergence(self) -> bool:
         return self._inner.reads_divergence
 

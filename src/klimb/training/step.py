@@ -177,7 +177,8 @@ def _total(weight: PerToken | None) -> float:
 def _observe(tally: Tally, batch: Batch, now: Outputs, learner: Learner) -> None:
     """Counts entropy, and how far the sampler's log-probs are from those of the same weights in our own arithmetic."""
     tally.count("tokens", batch.tokens.numel())
-    tally.count("entropy", float(now.entropy.sum()))
+    if learner.objective.reads_logp:
+        tally.count("entropy", float(now.entropy.sum()))
     tally.count("weighted", float((batch_weight(batch) != 0).sum()))
     if batch.sampler is None or not learner.comparable or not batch.tokens.numel():
         return
