@@ -23,6 +23,7 @@ from klimb.types import Prompt
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
+    from klimb.policy.value_model import ValueModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Session:
     score_all: ScoreAll
     unlabelled: Sequence[Prompt] = ()
     """The prompts without answers, rendered."""
+    value_model: ValueModel | None = None
+    """The critic, where it has a model of its own."""
     win: Scorer | None = None
     """What says whether held-out answers are better than those from before training, where a run asks that."""
 
