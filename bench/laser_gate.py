@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pairing import settings
 
 from klimb import rollouts
@@ -30,9 +32,9 @@ def apart(groups: Sequence[Group], name: str) -> float:
     )
 
 
-def over(told: Sequence[float | None], threshold: float) -> float:
-    """The share of the scores that are above a threshold; a failure is none of them."""
-    return fmean(one > threshold for one in told if one is not None)
+def over(told: NDArray[np.float64], threshold: float) -> float:
+    """The share of the scores that are above a threshold; a failure (NaN) is none of them."""
+    return float((told[~np.isnan(told)] > threshold).mean())
 
 
 def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], exam: Mapping[str, Any]) -> str:

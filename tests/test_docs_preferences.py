@@ -34,7 +34,7 @@ def test_every_block_of_the_page_on_preferences_runs(
     runs = {run.name for run in (folder / "runs").iterdir()}
     assert runs == {
         *("dpo", "dpo-scored", "dpo-won", "hypo", "hypo-exact", "mine", "more"),
-        *("reward-model", "reward-further", "sft", "rlhf", "lora", "online", "online-ranked", "rounds"),
+        *("reward-model", "reward-further", "sft", "rlhf", "rlhf-apart", "lora", "online", "online-ranked", "rounds"),
     }
 
 

@@ -23,6 +23,7 @@ from klimb.tracking.watching import Watcher
 if TYPE_CHECKING:
     from klimb.policy.adapter import Started
     from klimb.policy.policy import Policy
+    from klimb.training.keeping import Keeper
     from klimb.training.loop import Crew, Evaluate
     from klimb.training.state import SaveModel
     from klimb.training.step import Learner
@@ -79,16 +80,23 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages if policy.weights >= LARGE else lambda: None,
-        keepers={
-            **learner.carriers,
-            **({} if policy.critic is None else {"critic": policy.critic}),
-            **({} if policy.adapter is None else {"lora": policy.adapter}),
-            **({} if kept is None else {"buffer": kept}),
-            **({} if combiner.keeper is None else {"combining": combiner.keeper}),
-        },
+        keepers={**learner.carriers, **_keepers(session, kept, combiner)},
         observe=combiner.observe,
         alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
+
+
+def _keepers(session: Session, buffer: Keeper | None, combiner: Combiner) -> dict[str, Keeper]:
+    """What has a state beside the policy's whole weights and what the objective wants carried, by name."""
+    policy = session.policy
+    every = {
+        "critic": policy.critic,
+        "value_model": session.value_model,
+        "lora": policy.adapter,
+        "buffer": buffer,
+        "combining": combiner.keeper,
+    }
+    return {name: one for name, one in every.items() if one is not None}
 
 
 def _learner(session: Session, optimizer: Updater) -> Learner:
@@ -120,6 +128,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
         carriers=carriers,
         temperature=recipe.sampling.temperature if recipe.source.replays else None,
         behaviour=isinstance(recipe.source, Replays) and recipe.source.old == "behaviour",
+        critic=session.value_model,
     )
 
 

@@ -105,7 +105,7 @@ class Recipe(Settings):
         families = (self.objective, self.selector)
         named = [
             *(getattr(one, "path", None) for one in families),
-            *(getattr(reward, "path", None) for reward in (*self.rewards, self.evaluation.win)),
+            *(getattr(one, "path", None) for one in (*self.rewards, self.evaluation.win, self.objective.value_model)),
         ]
         models = [file for path in named if isinstance(path, Path) for file in _files(path.expanduser())]
         return models + [Path(path.rpartition(":")[0]) for path in named if isinstance(path, str) and ".py:" in path]

@@ -23,6 +23,7 @@ from klimb.types import Prompt
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
+    from klimb.policy.value_model import ValueModel
 
 
 WIN = "evaluation.win"
@@ -44,6 +45,8 @@ class Session:
     score_all: ScoreAll
     unlabelled: Sequence[Prompt] = ()
     """The prompts without answers, rendered."""
+    value_model: ValueModel | None = None
+    """The critic, where it has a model of its own."""
     win: Source | None = None
     """What says whether held-out answers are better than those from before training, where a run asks that."""
 
@@ -84,7 +87,7 @@ class Session:
 def _load(recipe: Recipe) -> Policy:
     from klimb.policy.loading import load  # torch, only once settings and data are known to be good
 
-    return load(recipe.model, recipe.seed)
+    return load(recipe.model, recipe.seed, recipe.objective.reads_logp)
 
 
 def problems_of(recipe: Recipe) -> Problems:
@@ -118,7 +121,7 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
         asked = (problems.train, problems.unlabelled)
         train, more = (rendered(one, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens)) for one in asked)
-        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more, wins)
+        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more, win=wins)
 
 
 def rendered(prompts: Sequence[Prompt], render: Callable[[Prompt], Prompt]) -> Sequence[Prompt]:

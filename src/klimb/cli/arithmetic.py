@@ -27,7 +27,7 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
 
     What cannot be read raises DataError; where not `strict`, its line says why it is not known.
     """
-    sizes = sizes_of(recipe.model)
+    sizes, critic = sizes_of(recipe.model), _critic(recipe)
     return [
         _step(recipe),
         *_pairs(recipe),
@@ -36,8 +36,8 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
         _run(recipe),
         *_read("data", _data, recipe, strict),
         _evaluation(recipe),
-        _checkpoints(recipe, sizes),
-        _memory(recipe, sizes),
+        _checkpoints(recipe, sizes, critic),
+        _memory(recipe, sizes, critic),
     ]
 
 
@@ -172,29 +172,42 @@ def _evaluation(recipe: Recipe) -> str:
     )
 
 
-def _checkpoints(recipe: Recipe, sizes: Sizes | None) -> str:
+def _critic(recipe: Recipe) -> Sizes | None:
+    """The sizes of a critic's own model: none where it has none, None where they are not known."""
+    wanted = recipe.objective.value_model
+    if wanted is None:
+        return Sizes(0, 0, 0, False)
+    return sizes_of(recipe.model.at(wanted.path) if wanted.path else recipe.model)
+
+
+def _checkpoints(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
     saves = math.ceil(recipe.training.steps / recipe.checkpoints.every)
     kept = min(saves, recipe.checkpoints.keep)
-    disk = f", about {_gb((kept + 1) * 12 * sizes.weights)} of disk" if sizes else ""
+    disk = f", about {_gb((kept + 1) * 12 * (sizes.weights + critic.weights))} of disk" if sizes and critic else ""
     return f"checkpoints  {saves} {_s('save', saves)}, the newest {kept} kept{disk}"
 
 
-def _memory(recipe: Recipe, sizes: Sizes | None) -> str:
+def _memory(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
     """An estimate: what stands for each weight is counted, the rest is a rule of thumb (4 % above one measured run)."""
     if sizes is None:
         return f"memory       not known: the files of {recipe.model.name} are not on this machine"
+    if critic is None:
+        return "memory       not known: the files of objective.value.path are not on this machine"
     half = sizes.halved
     each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
-    weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers)
+    beside = critic.weights * (each - (2 if half else 4))  # which no sampler has a copy of
+    weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers) + beside
     asked = _drawn(recipe) * recipe.source.completions
     rows = min(asked, getattr(recipe.generator, "rows", asked))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
-    kept = sizes.kept_bytes / (10 if recipe.model.checkpointing else 1)
+    kept = (sizes.kept_bytes + critic.kept_bytes) / (10 if recipe.model.checkpointing else 1)
     largest = min(recipe.training.micro_tokens, _rows(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS))
     total = BASE_GB * 1e9 + weights + max(cache, largest * kept)
+    many = f"{(sizes.weights + critic.weights) / 1e6:,.1f} M weights"
+    many += f" ({critic.weights / 1e6:,.1f} M of the critic's own model)" if critic.weights else ""
     where = "bfloat16 with float32 masters" if half else "float32"
     return (
-        f"memory       about {_gb(total)}: {sizes.weights / 1e6:,.1f} M weights with their optimizer in {where} "
+        f"memory       about {_gb(total)}: {many} with their optimizer in {where} "
         f"{_gb(weights)}, activations {_gb(largest * kept)} or sampling cache {_gb(cache)}, the rest {BASE_GB} GB"
     )
 

@@ -83,7 +83,7 @@ def _policy(recipe: Recipe) -> Iterator[Finding]:
     """Which way the model is computed and sampled; it is loaded for that."""
     from klimb.policy.loading import load
 
-    policy = load(recipe.model, recipe.seed)
+    policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
     yield Finding("policy", "ok", policy.describe())
     with recipe.generator.open(policy) as sampler:
         describe = getattr(sampler, "describe", None)

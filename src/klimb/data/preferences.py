@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -155,6 +155,6 @@ def key_of(one: Answered) -> str:
     return "\x1f".join(f"{turn.role}:{' '.join(turn.content.split())}" for turn in turns)
 
 
-def identical(replies: tuple[Reply, ...]) -> bool:
+def identical(replies: Sequence[Reply]) -> bool:
     """Whether the two answers of a pair are the same text."""
     return len(replies) == 2 and replies[0].text == replies[1].text

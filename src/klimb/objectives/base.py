@@ -12,6 +12,7 @@ from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
+    from klimb.objectives.critics import ValueModel
     from klimb.shapes import PerRow, PerToken, RowMask, TokenMask
 
 
@@ -43,13 +44,23 @@ class Objective(Settings):
 
     @property
     def critic(self) -> bool:
-        """Whether a value head is needed: `now.value` in the loss."""
+        """Whether a critic is needed: `now.value` in the loss."""
         return False
 
     @property
     def reads_value(self) -> bool:
         """Whether `batch.value`, the critic's before the first pass, is needed: that costs a forward pass."""
         return self.critic
+
+    @property
+    def value_model(self) -> ValueModel | None:
+        """The settings of a critic with a model of its own; None = a head on the policy's trunk, if any."""
+        return None
+
+    @property
+    def reads_logp(self) -> bool:
+        """Whether the policy's log-probs are needed; where not, its output layer is left out."""
+        return True
 
     @property
     def reads_divergence(self) -> bool:

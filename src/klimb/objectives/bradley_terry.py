@@ -35,6 +35,10 @@ class BradleyTerry(Paired):
     def reads_value(self) -> bool:
         return False
 
+    @property
+    def reads_logp(self) -> bool:
+        return False
+
     def loss(self, now: Outputs, batch: Batch) -> Terms:
         import torch
 

@@ -16,6 +16,7 @@ from klimb.objectives.carried import Carried
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs, Terms
+    from klimb.objectives.critics import ValueModel
     from klimb.shapes import PerToken, RowMask
 
 
@@ -72,6 +73,14 @@ class Custom(Objective):
     @property
     def reads_value(self) -> bool:
         return self._inner.reads_value
+
+    @property
+    def value_model(self) -> ValueModel | None:
+        return self._inner.value_model
+
+    @property
+    def reads_logp(self) -> bool:
+        return self._inner.reads_logp
 
     @property
     def reads_divergence(self) -> bool:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from klimb import functional as F
+from klimb.errors import KlimbError
 from klimb.objectives.base import given, live_rows, movement, terms
+from klimb.objectives.critics import AnyCritic, ValueHead, ValueModel
 from klimb.objectives.penalty import KL, Penalised
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class PPO(Penalised):
     """The weight of the value loss beside the policy's (c_1 of the paper's Eq. 9)."""
     value_clip: Annotated[float, Field(gt=0.0)] | None = 0.2
     """How far, in units of reward, a value may move from the old one before its loss is clipped; null = no clip."""
+    value: AnyCritic = ValueHead()
+    """What says the values: a head on the policy's own hidden states, or a model of its own."""
     trunk: bool = True
     """Whether the value loss moves the model too; false = the value head alone learns from it, on detached states."""
     kl: KL = KL(where="reward", estimator="k1")
@@ -56,8 +60,19 @@ class PPO(Penalised):
         return self.trunk
 
     @property
+    def value_model(self) -> ValueModel | None:
+        return self.value if isinstance(self.value, ValueModel) else None
+
+    @property
     def beyond_group(self) -> bool:
         return True
+
+    def faults(self) -> list[KlimbError]:
+        """A critic with a model of its own never moves the policy's."""
+        asked = "objective.trunk=false keeps the value loss out of the policy's model"
+        found = "objective.value.type=model, which has a model of its own"
+        idle = not self.trunk and self.value_model is not None
+        return [*super().faults(), *([KlimbError(asked, found, "leave objective.trunk out")] if idle else [])]
 
     def advantage(self, batch: Batch) -> Batch:
         value = given(batch, "value")

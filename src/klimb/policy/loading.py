@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -17,17 +18,21 @@ from klimb.policy.base import PolicySettings
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
 from klimb.policy.tiny import tiny_model, tiny_tokenizer
+from klimb.policy.trunk import Trunk, mute
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SMALL = 32 << 20
+SCORES = "; a reward model has no output layer: objective.type=bradley_terry trains it, rewards score with it"
+OUTPUT = {f"{place}.{part}" for place in ("lm_head", "embed_out") for part in ("weight", "bias")}
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def load(settings: PolicySettings, seed: int = 0) -> Policy:
+def load(settings: PolicySettings, seed: int = 0, speaks: bool = True) -> Policy:
     """The policy that the settings name. `seed` draws the tiny model's weights and a fresh adapter, and nothing else.
 
+    Where it need not speak its output layer is left out: a folder without one will do, and only values can be read.
     Raises ModelError for a model that is missing, broken, or not a causal language model.
     """
     hardware.keep_freed_pages()
@@ -40,9 +45,9 @@ def load(settings: PolicySettings, seed: int = 0) -> Policy:
     else:
         place = place_of(settings.name)
         dtype = hardware.dtype_of(settings.precision, device, small=is_small(place))
-        model, tokenizer = _pretrained(settings.name, place, dtype)
+        model, tokenizer = _pretrained(settings.name, place, dtype, speaks)
     _check_fit(settings.name, model, tokenizer)
-    return Policy.of(model.to(device), tokenizer, settings, seed)
+    return (Policy if speaks else Trunk).of(model.to(device), tokenizer, settings, seed)
 
 
 def is_small(place: Path | str) -> bool:
@@ -50,17 +55,22 @@ def is_small(place: Path | str) -> bool:
     return isinstance(place, Path) and 0 < sum(path.stat().st_size for path in place.glob("*.safetensors")) < SMALL
 
 
-def _pretrained(name: str, place: Path | str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
+def _pretrained(name: str, place: Path | str, dtype: torch.dtype, speaks: bool) -> tuple[Any, PreTrainedTokenizerBase]:
     config = _causal(name, place)
     if isinstance(place, Path):
         check_weights(place)
     tokenizer = tokenizer_of(name, place)
     model, wrong = weights_of(AutoModelForCausalLM, name, place, config, dtype)
+    if _reads_ahead(model):
+        raise _encoder(name, config)
+    own = mute(model) if not speaks else set()
+    wrong = [part for part in wrong if part not in own]
     if wrong:
         raise ModelError(
             f"model {name!r} wants weights for all its parts",
             f"missing or of another shape: {', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}",
-            "the config.json that belongs to these weights, or a complete download",
+            "the config.json that belongs to these weights, or a complete download"
+            + (SCORES if set(wrong) <= OUTPUT else ""),
         )
     return model, tokenizer
 
@@ -106,6 +116,15 @@ def place_of(name: str) -> Path | str:
     return name
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder with the files of a model, also of one that the hub gave; None where it is not on this machine."""
+    place = place_of(name)
+    if isinstance(place, Path):
+        return place
+    held = try_to_load_from_cache(place, "config.json")
+    return Path(held).parent if isinstance(held, str) else None
+
+
 def _pulled(name: str) -> Path | None:
     from klimb.policy import pull
 
@@ -132,16 +151,34 @@ def _causal(name: str, place: Path | str) -> Any:
     """The configuration of a causal language model. Raises ModelError where it is something else."""
     config = config_of(name, place)
     if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(
-            f"model {name!r} wants a causal language model",
-            f"model_type={config.model_type}",
-            "a decoder such as Llama or Qwen",
-        )
+        raise _encoder(name, config)
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"model {name!r} wants weights that can be trained", "quantised ones", "the model before it was quantised"
         )
     return config
+
+
+def _encoder(name: str, config: Any) -> ModelError:
+    """The error of a model whose tokens see what comes after them."""
+    return ModelError(
+        f"model {name!r} wants a causal language model, whose tokens see only those before them",
+        f"model_type={config.model_type}",
+        "a decoder such as Llama or Qwen; an encoder can score (rewards: [{type: reward_model}]), but not learn here",
+    )
+
+
+@torch.no_grad()
+def _reads_ahead(model: Any) -> bool:
+    """Whether the first token's state changes with the second token, as in BERT, which has a causal class, too."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.tensor([[rows // 2, rows // 3], [rows // 2, rows // 4]])
+    try:
+        states = model.eval().base_model(input_ids=tokens).last_hidden_state[:, 0].float()
+    except Exception:  # noqa: BLE001 any architecture may fail here in its own way; the check of its path comes later
+        return False
+    allowed = 1e-3 if model.dtype == torch.float32 else 0.03
+    return bool((states[0] - states[1]).norm() > allowed * states[0].norm())
 
 
 def check_weights(folder: Path) -> None:

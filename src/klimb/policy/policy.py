@@ -180,13 +180,9 @@ class Policy:
         `state_dict` (by the names of `named_parameters`) replaces the weights, for instance by float32 masters. An
         adapter is added to the weights, and stands alone in the folder `adapter`.
         """
-        folder = Path(folder)
-        own = self.model.state_dict() if self.adapter is None else merged_state(self.model)
-        weights = {**own, **(state_dict or {})}
+        folder, weights = Path(folder), self.saved(state_dict or {})
         if self.adapter is not None:
             self.adapter.save(folder / "adapter")
-        if state_dict and (head := self._tied()) is not None:
-            weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
         dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
         with quiet():
             self.model.generation_config = _savable(self.model.generation_config, folder)
@@ -195,6 +191,13 @@ class Policy:
         _edit(folder / "tokenizer_config.json", is_local=None, local_files_only=None)  # of no use elsewhere
         if len(dtypes) == 1:
             _edit(folder / "config.json", dtype=str(dtypes.pop()).removeprefix("torch."))
+
+    def saved(self, changed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of the folder by name, some of them `changed`; a tied output layer's are the embedding's."""
+        weights = {**(self.model.state_dict() if self.adapter is None else merged_state(self.model)), **changed}
+        if changed and (head := self._tied()) is not None:
+            weights[head] = weights[self._weight_of(self.model.get_input_embeddings())]
+        return weights
 
     def describe(self) -> str:
         """Which way of computing was chosen and why, in words."""

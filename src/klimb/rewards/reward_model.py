@@ -16,7 +16,7 @@ from klimb.types import Completion, Finish, Group, Outcome, Prompt, Rollout, Sco
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
-    from klimb.policy.reward_head import Head, Scale
+    from klimb.policy.reward_head import Scale
 
 
 class RewardModel(Reward):
@@ -53,10 +53,10 @@ class RewardModel(Reward):
 class ModelScorer:
     """The opened model."""
 
-    def __init__(self, policy: Policy, head: Head, scale: Scale | None, tokens: int) -> None:
+    def __init__(self, policy: Policy, scale: Scale | None, tokens: int) -> None:
         from klimb.policy.markers import Markers
 
-        self._policy, self._head, self._scale, self._tokens = policy, head, scale, tokens
+        self._policy, self._scale, self._tokens = policy, scale, tokens
         self._markers = Markers(policy.tokenizer)
         self.unit = 1.0 if scale is None else scale.std
         self.note = f"{policy.describe()}; " + (
@@ -88,12 +88,16 @@ class ModelScorer:
 
     def _values(self, groups: Sequence[Group]) -> list[float]:
         """The reward of each answer of the groups, in order."""
+        import torch
+
         from klimb.batch import Batch
 
         values: list[float] = []
         for part in Batch.of(groups).split(self._tokens):
-            last = self._policy.states(part)[part.lengths.cumsum(0) - 1]
-            values += (last @ self._head.weight + self._head.bias).tolist()
+            with torch.no_grad():
+                found = self._policy(part).value
+            assert found is not None, "a reward model has a value head"
+            values += found[part.lengths.cumsum(0) - 1].tolist()
         scale = self._scale
         return values if scale is None else [(value - scale.mean) / scale.std for value in values]
 
@@ -118,10 +122,12 @@ def _own(reward: RewardModel) -> Scorer:
         raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
     scale = _scale(reward, head.scale) if reward.normalised is not False else None
-    policy = load(PolicySettings(name=str(folder), system=head.system, precision=reward.precision))
+    policy = load(PolicySettings(name=str(folder), system=head.system, precision=reward.precision), speaks=False)
+    policy.add_critic()
+    reward_head.begin(policy, folder)
     for weight in policy.parameters():
         weight.requires_grad_(False)
-    return ModelScorer(policy, head, scale, reward.tokens)
+    return ModelScorer(policy, scale, reward.tokens)
 
 
 def _others(reward: RewardModel) -> Scorer:

@@ -43,11 +43,15 @@ def write(
 ) -> None:
     """Writes weights (a Hugging Face folder), moments, progress, and a file for each keeper into a folder.
 
-    A parameter `<keeper>.<name>`, such as `critic.weight`, is in its keeper's file and not in the model.
+    A parameter `<keeper>.<name>`, such as `critic.weight`, is in its keeper's file, in float32, and not in the model.
     """
-    kept = {name: keeper.state() for name, keeper in keepers.items()}
+    master = optimizer.master
+    kept = {
+        name: {part: master.get(f"{name}.{part}", held) for part, held in keeper.state().items()}
+        for name, keeper in keepers.items()
+    }
     elsewhere = _named(kept)
-    save_model(folder / "model", {name: w for name, w in optimizer.master.items() if name not in elsewhere})
+    save_model(folder / "model", {name: w for name, w in master.items() if name not in elsewhere})
     for name, held in {"optimizer": optimizer.state(), **kept}.items():
         save_file({key: tensor.contiguous() for key, tensor in held.items()}, folder / f"{name}.safetensors")
     (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1, sort_keys=True))

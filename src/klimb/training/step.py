@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -49,11 +49,18 @@ class Learner:
     """The temperature of the policy that learns; None = that at which the batch was drawn."""
     behaviour: bool = False
     """Whether the old policy of answers that are replayed is the one that drew them, and not the trainer's own."""
+    critic: Callable[[Batch], PerToken] | None = None
+    """What says the values where the policy itself does not."""
 
     @property
     def several(self) -> bool:
         """Whether the trainer's log-probs are measured before the first pass."""
         return self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
+
+    def now(self, batch: Batch) -> Outputs:
+        """What the policy says of a batch, and its critic."""
+        found = self.policy(batch)
+        return found if self.critic is None else replace(found, value=self.critic(batch))
 
     def measures_old(self, batch: Batch) -> bool:
         """Whether they are for this batch: not where the old policy of all its answers is the one that drew them."""
@@ -111,7 +118,7 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
     several = learner.measures_old(batch)
     if several or learner.objective.reads_value:
         with watch.stage("reference"):
-            found = outputs(learner.policy, batch, tokens)
+            found = outputs(learner.now, batch, tokens)
         entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
         batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
     if learner.behaviour:
@@ -144,7 +151,7 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
     with watch.stage("train"):
         for micro in parts:
             stop()
-            now = learner.policy(micro)
+            now = learner.now(micro)
             _check("logp", now.logp)
             if now.value is not None:
                 _check("value", now.value)
@@ -177,7 +184,8 @@ def _total(weight: PerToken | None) -> float:
 def _observe(tally: Tally, batch: Batch, now: Outputs, learner: Learner) -> None:
     """Counts entropy, and how far the sampler's log-probs are from those of the same weights in our own arithmetic."""
     tally.count("tokens", batch.tokens.numel())
-    tally.count("entropy", float(now.entropy.sum()))
+    if learner.objective.reads_logp:
+        tally.count("entropy", float(now.entropy.sum()))
     tally.count("weighted", float((batch_weight(batch) != 0).sum()))
     if batch.sampler is None or not learner.comparable or not batch.tokens.numel():
         return

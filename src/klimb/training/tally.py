@@ -66,7 +66,7 @@ class Tally:
             out["loss"] = loss / len(self.norms)
         tokens = self.counts.get("tokens", 0.0)
         out["tokens/trained"] = self.counts.get("weighted", 0.0)
-        if tokens:
+        if tokens and "entropy" in self.counts:
             out["policy/entropy"] = self.counts["entropy"] / tokens
         if self.counts.get("gaps"):
             out["policy/gap"] = self.counts["gap"] / self.counts["gaps"]

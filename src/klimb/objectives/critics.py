@@ -1,0 +1,31 @@
+"""What says the values: a head on the policy's own hidden states, or a model of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from klimb.config import Settings
+
+
+class ValueHead(Settings):
+    """A linear head on the policy's last hidden states; zero at first, and nearly free."""
+
+    type: Literal["head"] = "head"
+
+
+class ValueModel(Settings):
+    """A second model with a head of one value, as in InstructGPT: its loss moves nothing of the policy.
+
+    It takes the memory and time of one more model that learns, all of it, also where the policy has an adapter.
+    """
+
+    type: Literal["model"] = "model"
+    path: Path | None = None
+    """What it begins as: a reward model's folder, whose head it keeps, or another model with the policy's tokenizer;
+    unset = `model.name`, with a head of zeros."""
+
+
+AnyCritic = Annotated[ValueHead | ValueModel, Field(discriminator="type")]

@@ -1,0 +1,69 @@
+"""A critic with a model of its own, beside the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from klimb.errors import ModelError
+from klimb.policy import reward_head
+from klimb.policy.loading import folder_of, load
+
+if TYPE_CHECKING:
+    from klimb.batch import Batch
+    from klimb.policy.base import PolicySettings
+    from klimb.policy.policy import Policy
+
+KEEPER = "value_model"
+"""The name of its file in a checkpoint, and what its parameters' names begin with."""
+
+
+class ValueModel:
+    """V(s_t) = w . h_t + b, h_t the last hidden state of its own trunk where token t is predicted. A keeper."""
+
+    def __init__(self, trunk: Policy) -> None:
+        self.trunk = trunk
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The value before each token (t), float32, differentiable."""
+        value = self.trunk(batch).value
+        assert value is not None, "its trunk has a value head"
+        return value
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Its weights, each once, as `value_model.<name>`."""
+        yield from ((f"{KEEPER}.{name}", weight) for name, weight in self.trunk.named_parameters())
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Its weights by name."""
+        return {name: weight.detach() for name, weight in self.trunk.named_parameters()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Puts saved weights back, in place. Raises KeyError where they are those of another model."""
+        with torch.no_grad():
+            for name, weight in self.trunk.named_parameters():
+                weight.copy_(state[name])
+
+
+def open_value_model(path: Path | None, settings: PolicySettings, policy: Policy, seed: int) -> tuple[ValueModel, str]:
+    """The critic that begins as the model at `path`, else as `settings` say, and how its head begins, in words.
+
+    Raises ModelError where it does not load, reads other tokens than the policy, or has less context.
+    """
+    name = settings.name if path is None else str(path.expanduser())
+    trunk = load(settings.model_copy(update={"name": name, "lora": None}), seed, speaks=False)
+    trunk.add_critic()
+    asked = f"a critic (objective.value) that begins as {name!r}"
+    if trunk.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ModelError(asked, "a tokenizer of other tokens than the policy's", "a model of the policy's family")
+    if trunk.context < policy.context:
+        found = f"at most {trunk.context} tokens, and the policy reads {policy.context}"
+        raise ModelError(asked, found, "a model with as much context")
+    folder = None if path is None else folder_of(name)
+    begun = folder is not None and reward_head.begin(trunk, folder)
+    how = "a head that begins as its folder has it" if begun else "a head of zeros"
+    return ValueModel(trunk), f"{trunk.describe()}; {how}"

@@ -1,0 +1,126 @@
+"""Models without an output layer: reward models of untied decoders train, save and score as transformers has it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM
+
+import klimb
+from klimb.errors import ModelError
+from klimb.policy import loading
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
+from klimb.policy.paths import Plain
+from klimb.policy.tiny import tiny_tokenizer
+from klimb.policy.trunk import Trunk
+from klimb.recipe import Recipe
+from klimb.rewards.reward_model import RewardModel
+from klimb.rundir import RunDir
+from klimb.types import Completion, Finish, Prompt
+from tests.policy.zoo import CONFIGS, batch_of, model_of
+from tests.rewards.classifiers import SIZES as NARROW
+from tests.rewards.classifiers import saved as classifier
+
+
+def untied(name: str, folder: Path) -> Path:
+    """A causal language model whose output layer is not its embedding."""
+    config = copy.deepcopy(CONFIGS[name])
+    config.tie_word_embeddings = False
+    model_of(config).save_pretrained(folder)
+    tiny_tokenizer(128).save_pretrained(folder)
+    return folder
+
+
+def run(path: Path, model: Path, steps: int = 2) -> klimb.RunResult:
+    settings = {
+        "model": {"name": str(model)}, "data": {"type": "echo-pairs", "train": 24},
+        "objective": {"type": "bradley_terry"}, "source": {"type": "pairs", "prompts": 4},
+        "optimizer": {"type": "adamw", "lr": 0.01, "warmup": 0}, "training": {"steps": steps},
+        "evaluation": {"problems": 4}, "checkpoints": {"every": 1},
+    }  # fmt: skip
+    return klimb.train(Recipe.model_validate(settings), run=path)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "classifier qwen2"])
+def test_a_reward_model_of_an_untied_decoder_is_scored_by_transformers_as_by_us(kind: str, tmp_path: Path) -> None:
+    word, _, name = kind.partition(" ")
+    begins = word == "classifier"
+    at = classifier(tmp_path / "model", name, tie_word_embeddings=False) if begins else untied(kind, tmp_path / "model")
+    result = run(tmp_path / "run", at)
+    assert (result.before["eval/reward_std"] > 0) == begins, "a head that is there is the one it begins with"
+    assert result.after["eval/reward_std"] != result.before["eval/reward_std"]
+    assert [n for n in load_file(result.model / "model.safetensors") if "head" in n or "embed_out" in n] == []
+    assert not any("policy/entropy" in line for line in RunDir.open(result.path).read_metrics())
+    theirs: Any = AutoModelForSequenceClassification.from_pretrained(result.model)
+    policy, prompt = load(PolicySettings(name=str(result.model)), speaks=False), Prompt("p", text="abc")
+    with RewardModel(path=result.model, normalised=False).open() as scorer:
+        for text in ("7", "no", ""):
+            (score,) = scorer([prompt], [Completion((7,), (), text, Finish.EOS)])
+            ids = [*policy.render(prompt).tokens, *policy.reply(text)[:-1]]
+            with torch.no_grad():
+                wanted = float(theirs(torch.tensor([ids])).logits) + theirs.config.reward_bias
+            assert score.value == pytest.approx(wanted, abs=1e-5) and abs(wanted) > 1e-3
+
+
+def test_a_reward_model_of_an_untied_decoder_goes_on_to_the_same_bits_and_speaks_no_more(tmp_path: Path) -> None:
+    folder = untied("llama", tmp_path / "model")
+    whole = run(tmp_path / "whole", folder)
+    run(tmp_path / "parts", folder, 1)
+    parts = run(tmp_path / "parts", folder)
+    for name in ("model/model.safetensors", "critic.safetensors", "optimizer.safetensors"):
+        assert (whole.model.parent / name).read_bytes() == (parts.model.parent / name).read_bytes(), name
+    with pytest.raises(ModelError, match=r"missing or of another shape: lm_head\.weight.*a reward model has no output"):
+        load(PolicySettings(name=str(whole.model)))
+    further = run(tmp_path / "further", whole.model)
+    assert further.before["eval/reward_mean"] == pytest.approx(whole.after["eval/reward_mean"], abs=1e-5)
+
+
+@pytest.mark.parametrize("way", ["packed", "plain", "own logits"])
+def test_its_values_are_those_of_the_same_model_with_an_output_layer(way: str, tmp_path: Path) -> None:
+    folder = untied("gemma2", tmp_path / "model")
+    found = []
+    for speaks in (True, False):
+        settings = PolicySettings(name=str(folder), path="packed" if way == "packed" else "plain")
+        policy = load(settings, speaks=speaks)
+        if way == "own logits":
+            policy.path = Plain(policy.model, None)
+        critic = policy.add_critic()
+        with torch.no_grad():
+            critic.weight.copy_(torch.randn(critic.weight.shape, generator=torch.Generator().manual_seed(1)))
+        found.append(policy(batch_of()))
+        assert isinstance(policy, Trunk) != speaks
+    (both, alone), named = found, [name for name, _ in policy.named_parameters()]
+    assert both.value is not None and alone.value is not None
+    torch.testing.assert_close(alone.value, both.value, atol=1e-5, rtol=0)
+    assert not alone.logp.any() and not alone.entropy.any() and both.logp.any()
+    assert "lm_head.weight" not in named and "critic.weight" in named
+
+
+def test_an_encoder_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
+    alone = tmp_path / "masked"
+    BertForMaskedLM(BertConfig(**NARROW)).save_pretrained(alone)
+    tiny_tokenizer(96).save_pretrained(alone)
+    for folder in (alone, *(classifier(tmp_path / name, name) for name in ("bert", "deberta", "xlnet"))):
+        for speaks in (True, False):
+            with pytest.raises(ModelError, match=r"see only those before them.*model_type=.*an encoder can score"):
+                load(PolicySettings(name=str(folder)), speaks=speaks)
+
+
+def test_the_folder_of_a_hub_name_is_where_the_hub_put_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--some--model/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps({}))
+    (tmp_path / "models--some--model/refs").mkdir()
+    (tmp_path / "models--some--model/refs/main").write_text("abc")
+    assert loading.folder_of("some/model") == snapshot and loading.folder_of("another/model") is None
+    assert loading.folder_of(str(snapshot)) == snapshot

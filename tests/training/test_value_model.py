@@ -1,0 +1,133 @@
+"""A critic with a model of its own: it learns, moves nothing of the policy, and is part of every checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import klimb
+from klimb.batch import Batch
+from klimb.cli.arithmetic import arithmetic
+from klimb.config import resolve
+from klimb.errors import ModelError, SettingsError
+from klimb.objectives.ppo import PPO
+from klimb.policy import reward_head
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
+from klimb.policy.value_model import open_value_model
+from klimb.recipe import Recipe
+from klimb.rundir import RunDir
+from klimb.selection.every import Every
+from klimb.training.base import AdamW, Training
+from klimb.training.optimizer import MasterAdamW
+from klimb.training.step import Learner, learn
+from klimb.training.stopwatch import Stopwatch
+from tests.faults.runs import SETTINGS, content
+from tests.training.toy import groups
+
+SMALL = PolicySettings(name="tiny", tiny={"hidden": 32, "layers": 1})
+
+
+def learner(value_weight: float = 1.0) -> Learner:
+    policy = load(SMALL)
+    critic, how = open_value_model(None, SMALL, policy, 0)
+    assert how.endswith("a head of zeros") and critic.trunk.version() == policy.version()
+    named = chain(policy.named_parameters(), critic.named_parameters())
+    optimizer = MasterAdamW(named, AdamW(clip=1e9))
+    objective = PPO(lam=1.0, value_weight=value_weight, value_clip=None)
+    return Learner(policy, optimizer, objective, Every(), Training(), critic=critic)
+
+
+def weights(made: Learner, critic: bool) -> dict[str, torch.Tensor]:
+    return {n: w.clone() for n, w in made.optimizer.master.items() if n.startswith("value_model.") == critic}
+
+
+def test_it_learns_what_answers_are_worth_and_its_loss_moves_nothing_of_the_policy() -> None:
+    batch = Batch.of(groups(4, 4))
+    weak, strong = learner(0.1), learner(10.0)
+    before = weights(weak, critic=False)
+    found = [learn(one, batch, 0.005, 0, Stopwatch()).metrics() for one in (weak, strong)]
+    other = weights(strong, critic=False)
+    assert all(torch.equal(weight, other[name]) for name, weight in weights(weak, critic=False).items())
+    assert any(not torch.equal(before[name], weight) for name, weight in other.items()), "the policy has learned"
+    found += [learn(strong, batch, 0.005, 0, Stopwatch()).metrics() for _ in range(15)]
+    known = [line["value/explained_variance"] for line in found]
+    assert known[0] == pytest.approx(0.0, abs=1e-6) and known[-1] > 0.5, known
+    assert found[-1]["value/loss"] < 0.5 * found[0]["value/loss"]
+
+
+def reward_model(folder: Path, **sizes: Any) -> Path:
+    """A folder as training a reward model leaves it, its head not zero."""
+    policy = load(PolicySettings(name="tiny", tiny={"hidden": 32, **sizes}), seed=5)
+    critic = policy.add_critic()
+    with torch.no_grad():
+        critic.weight.copy_(0.1 * torch.randn(32, generator=torch.Generator().manual_seed(1)))
+        critic.bias.fill_(0.3)
+    reward_head.save(policy, None, folder)
+    return folder
+
+
+def recipe(steps: int, **sections: Any) -> Recipe:
+    base = {**json.loads(json.dumps(SETTINGS)), "objective": {"type": "ppo", "value": {"type": "model"}}}
+    base |= {"training": {"steps": steps, "micro_tokens": 64}, "checkpoints": {"every": 1}}
+    base |= {"evaluation": {"every": 9, "problems": 1, "start": False}, "source": {"prompts": 2, "completions": 4}}
+    return resolve(Recipe, base | sections)
+
+
+def test_a_stopped_run_in_half_precision_goes_on_to_the_same_bytes_from_a_reward_models_head(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    folder = reward_model(tmp_path / "judge", layers=1)
+    chosen: dict[str, Any] = {
+        "model": {"name": "tiny", "precision": "bfloat16", "tiny": {"hidden": 32, "layers": 1}},
+        "objective": {"type": "ppo", "value": {"type": "model", "path": str(folder)}},
+    }
+    run, last = tmp_path / "run", tmp_path / "run/checkpoints/step-000002"
+    klimb.train(recipe(2, **chosen), run=run)
+    whole = content(run)
+    shutil.rmtree(last)
+    klimb.train(recipe(2, **chosen), run=run)
+    assert content(run) == whole
+    critic = load_file(last / "value_model.safetensors")
+    assert {held.dtype for held in critic.values()} == {torch.float32}
+    assert any((held != held.bfloat16().float()).any() for held in critic.values()), "the masters, not what computes"
+    assert not (last / "critic.safetensors").exists()
+    moments = load_file(last / "optimizer.safetensors")
+    assert all((moments[f"second.value_model.{name}"] > 0).any() for name in critic)
+    lines, events = (getattr(RunDir.open(run), f"read_{what}")() for what in ("metrics", "events"))
+    assert all({"value/loss", "value/mean", "value/explained_variance"} <= set(line) for line in lines[1:])
+    assert abs(lines[1]["value/mean"]) > 0.01, "no head of zeros"
+    how = next(event["how"] for event in events if event["kind"] == "policy")
+    assert (
+        "a critic with a model of its own: LlamaForCausalLM" in how and "a head that begins as its folder has it" in how
+    )
+
+
+def test_what_it_cannot_begin_as_or_go_with_is_refused(tmp_path: Path) -> None:
+    policy = load(SMALL)
+    short = reward_model(tmp_path / "short", context=64)
+    with pytest.raises(ModelError, match="at most 64 tokens, and the policy reads 512"):
+        open_value_model(short, SMALL, policy, 0)
+    other = reward_model(tmp_path / "other")
+    policy.tokenizer.add_tokens(["<more>"])
+    with pytest.raises(ModelError, match="a tokenizer of other tokens"):
+        open_value_model(other, SMALL, policy, 0)
+    with pytest.raises(SettingsError, match=r"objective\.trunk=false.*a model of its own"):
+        recipe(1, objective={"type": "ppo", "trunk": False, "value": {"type": "model"}})
+    made = recipe(1, objective={"type": "ppo", "value": {"type": "model", "path": str(other)}})
+    assert {other / "config.json", other / "model.safetensors"} <= set(made.files())
+
+
+def test_the_dry_run_tells_what_it_takes(tmp_path: Path) -> None:
+    plain = arithmetic(recipe(1, objective={"type": "ppo"}))
+    beside = arithmetic(recipe(1))
+    assert [a for a, b in zip(plain, beside, strict=True) if a != b] == [plain[-2], plain[-1]]
+    assert "0.0 M of the critic's own model" in beside[-1] and "critic" not in plain[-1]
+    gone = {"type": "ppo", "value": {"type": "model", "path": str(tmp_path / "gone")}}
+    assert "the files of objective.value.path are not on this machine" in arithmetic(recipe(1, objective=gone))[-1]
