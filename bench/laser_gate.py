@@ -3,7 +3,7 @@
 Usage: python bench/laser_gate.py RUN
 RUN is a run that asked every source (`combining.type=mean`) and learned nothing (`optimizer.lr=0`). For all of its
 groups and for each side of the data (`evaluation.by`): in what share of them a source tells answers apart, in what
-share of answers it gives more than the threshold of the evaluation (a judge that always or never does cannot judge),
+share of answers it gives the threshold of the evaluation or more (a judge that always or never does cannot judge),
 and the rank correlation of its scores with those of each source of weight 0, inside prompts.
 """
 
@@ -33,14 +33,21 @@ def apart(groups: Sequence[Group], name: str) -> float:
 
 
 def over(told: NDArray[np.float64], threshold: float) -> float:
-    """The share of the scores that are above a threshold; a failure (NaN) is none of them."""
-    return float((told[~np.isnan(told)] > threshold).mean())
+    """The share of the scores that reach a threshold; a failure (NaN) is none of them."""
+    return float((told[~np.isnan(told)] >= threshold).mean())
 
 
 def table(groups: Sequence[Group], names: Sequence[str], judges: Sequence[str], exam: Mapping[str, Any]) -> str:
     """The table in Markdown; `exam`: the settings `evaluation` of the run."""
     by, threshold = exam["by"], exam["threshold"]
-    heads = ["side", "groups", "source", "tells apart", f"above {threshold}", *(f"with `{judge}`" for judge in judges)]
+    heads = [
+        "side",
+        "groups",
+        "source",
+        "tells apart",
+        f"{threshold} or more",
+        *(f"with `{judge}`" for judge in judges),
+    ]
     lines = [f"| {' | '.join(heads)} |", "|" + len(heads) * " --- |"]
     for side in ["all", *sorted({str(group.prompt.metadata.get(by, "")) for group in groups})]:
         some = [group for group in groups if side in ("all", str(group.prompt.metadata.get(by, "")))]

@@ -21,7 +21,7 @@ from klimb.atomic import write_atomic
 from klimb.data.faulty import Faults
 from klimb.data.reading import csv_rows, rows_of
 from klimb.data.xstest import XsTest
-from klimb.rewards.word_fitting import begun
+from klimb.rewards.words import begun
 from klimb.types import Prompt
 
 SPEAKERS = ("llama2orig", "mistralinstruct")

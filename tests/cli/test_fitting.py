@@ -80,7 +80,8 @@ def test_a_judge_of_brief_answers_reads_no_more_of_long_ones(tmp_path: Path) -> 
     fitting.fit([path], tmp_path / "model.json", ["rows=labelled"], Fit(first=2))
     model = load(tmp_path / "model.json")
     assert set(model.weights) == {"sorry", "no", "here", "yes", "^ sorry", "sorry no", "^ here", "here yes"}
-    assert model.about["first"] == 2 and model.score("Sorry, no.") > 0 > model.score("Here: yes")
+    assert model.first == 2 and model.score("Sorry, no.") > 0 > model.score("Here: yes")
+    assert model.score("Sorry, no. Here: yes") == model.score("Sorry, no"), "of a longer answer it reads no more"
 
 
 def test_pairs_that_begin_alike_are_no_pairs_for_a_judge_of_beginnings(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def examples_of(path: Path, words: Sequence[str], first: int | None = None) -> l
     Raises DataError for what cannot be used.
     """
     from klimb.data.faulty import Faults
-    from klimb.rewards.word_fitting import Example, begun
+    from klimb.rewards.word_fitting import Example
+    from klimb.rewards.words import begun
 
     settings, faults, found = resolve(Preferences, apply_words({"path": str(path)}, words, Preferences)), Faults(), []
     for _, one in settings.read(path, faults):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from klimb.errors import DataError
-from klimb.rewards.words import WORD, WordModel, grams
+from klimb.rewards.words import WordModel, grams
 from klimb.seeds import seed_of
 
 FOLDS = 5
@@ -31,7 +30,8 @@ class Example:
 class Fit:
     """How to fit: loss = sum of log(1 + exp(-margin)) + |w|^2 / (2 strength), over n-grams of `least` texts or more.
 
-    `first`: of each text only so many words are read, for a policy whose answers are cut there; None = all.
+    `first`: the model reads so many words of a text, for a policy whose answers are brief; None = all. The examples are
+    to be cut there already.
     """
 
     strength: float = 1.0
@@ -43,7 +43,7 @@ def fit(examples: Sequence[Example], how: Fit = Fit()) -> WordModel:
     """The model of all examples. Raises DataError where there is nothing to tell apart."""
     kind = _kind(examples)
     weights, bias = _solve([_row(one, kind) for one in examples], [one.label for one in examples], kind, how)
-    return WordModel(kind, bias, weights)
+    return WordModel(kind, bias, weights, first=how.first)
 
 
 def crossed(examples: Sequence[Example], how: Fit = Fit()) -> list[float]:
@@ -60,12 +60,6 @@ def crossed(examples: Sequence[Example], how: Fit = Fit()) -> list[float]:
             if folds[place] == fold:
                 margins[place] = margin(model, one)
     return margins
-
-
-def begun(text: str, first: int | None) -> str:
-    """A text up to the end of its `first` words."""
-    ends = [found.end() for found in itertools.islice(WORD.finditer(text), first)] if first else []
-    return text[: ends[-1]] if ends else text
 
 
 def margin(model: WordModel, one: Example) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -24,17 +25,18 @@ class WordModel:
     """s(y) = bias + sum of the weights of the n-grams in y / sqrt(their number); an n-gram counts once.
 
     `kind` says what it was fitted to: `labels` (s is a log-odds) or `pairs` (s is a reward, its zero means nothing).
-    `about` says on what, and how good it is.
+    `about` says on what, and how good it is. It reads the `first` words of a text, as many as it was fitted to.
     """
 
     kind: str
     bias: float
     weights: Mapping[str, float]
     about: Mapping[str, Any] = field(default_factory=dict)
+    first: int | None = None
 
     def score(self, text: str) -> float:
         """s of a text; the bias for a text without words."""
-        found = grams(text)
+        found = grams(begun(text, self.first))
         return self.bias + sum(self.weights.get(gram, 0.0) for gram in sorted(found)) / math.sqrt(max(1, len(found)))
 
     def probability(self, text: str) -> float:
@@ -44,7 +46,14 @@ class WordModel:
     def record(self) -> dict[str, Any]:
         """What stands in the file."""
         weights = dict(sorted(self.weights.items()))
-        return {"word_model": FORM, "kind": self.kind, "bias": self.bias, "about": dict(self.about), "weights": weights}
+        head = {"word_model": FORM, "kind": self.kind, "first": self.first, "bias": self.bias}
+        return {**head, "about": dict(self.about), "weights": weights}
+
+
+def begun(text: str, first: int | None) -> str:
+    """A text up to the end of its `first` words; None = all of it."""
+    ends = [found.end() for found in itertools.islice(WORD.finditer(text), first)] if first else []
+    return text[: ends[-1]] if ends else text
 
 
 def grams(text: str) -> set[str]:
@@ -69,11 +78,13 @@ def load(path: Path) -> WordModel:
         raise RewardError(asked, str(error)[:200], "make it by `klimb rewards fit`") from error
     if not isinstance(found, dict) or found.get("word_model") != FORM:
         raise RewardError(asked, "another kind of file", "make it by `klimb rewards fit`")
-    weights, bias, kind = found.get("weights"), found.get("bias"), found.get("kind")
+    weights, bias, kind, first = (found.get(name) for name in ("weights", "bias", "kind", "first"))
     finite = isinstance(weights, dict) and all(_finite(one) for one in [bias, *weights.values()])
-    if not finite or kind not in ("labels", "pairs"):
-        raise RewardError(asked, "weights that are no finite numbers, or no kind", "make it by `klimb rewards fit`")
-    return WordModel(str(kind), float(found["bias"]), dict(found["weights"]), found.get("about") or {})
+    counts = first is None or (isinstance(first, int) and first > 0)
+    if not finite or not counts or kind not in ("labels", "pairs"):
+        wrong = "weights that are no finite numbers, no kind, or no number of words"
+        raise RewardError(asked, wrong, "make it by `klimb rewards fit`")
+    return WordModel(str(kind), float(found["bias"]), dict(found["weights"]), found.get("about") or {}, first)
 
 
 def _finite(value: object) -> bool:
