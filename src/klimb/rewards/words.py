@@ -82,7 +82,7 @@ def load(path: Path) -> WordModel:
     finite = isinstance(weights, dict) and all(_finite(one) for one in [bias, *weights.values()])
     counts = first is None or (isinstance(first, int) and first > 0)
     if not finite or not counts or kind not in ("labels", "pairs"):
-        wrong = "weights that are no finite numbers, no kind, or no number of words"
+        wrong = "weights that are no finite numbers, or no kind, or no number of words"
         raise RewardError(asked, wrong, "make it by `klimb rewards fit`")
     return WordModel(str(kind), float(found["bias"]), dict(found["weights"]), found.get("about") or {}, first)
 
