@@ -67,7 +67,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             for one in broken:
                 checkpoint.set_aside(one)
             broken = []
-            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, config["settings"]))
+            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, dump(recipe)))
             rundir.event("forked", origin=fork)
         for one in broken:
             place = checkpoint.set_aside(one)

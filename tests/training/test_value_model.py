@@ -201,3 +201,25 @@ def test_weights_of_another_model_are_not_put_into_it(tmp_path: Path) -> None:
     narrow.model.resize_token_embeddings(300)
     with pytest.raises(ModelError, match=r"an embedding of \d+ rows, and the policy may draw any of 300 tokens"):
         open_value_model(None, SMALL, narrow, 0)
+
+
+@pytest.mark.parametrize("how", ["lora", "schedule_free"])
+def test_it_learns_whole_beside_an_adapter_and_under_schedule_free_and_goes_on_to_the_same_bytes(
+    how: str, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    tiny: dict[str, Any] = {"name": "tiny", "tiny": {"hidden": 32, "layers": 1}}
+    averages: dict[str, Any] = {"model": tiny, "optimizer": {"type": "schedule_free", "lr": 0.003, "warmup": 0}}
+    chosen = {"model": tiny | {"lora": {"rank": 2}}} if how == "lora" else averages
+    run, last = tmp_path / "run", tmp_path / "run/checkpoints/step-000002"
+    klimb.train(recipe(2, **chosen), run=run)
+    whole = content(run)
+    shutil.rmtree(last)
+    klimb.train(recipe(2, **chosen), run=run)
+    assert content(run) == whole
+    begun = open_value_model(None, SMALL, load(SMALL), 0)[0].state()
+    critic, moments = load_file(last / "value_model.safetensors"), load_file(last / "optimizer.safetensors")
+    assert critic.keys() == begun.keys()
+    assert all(not torch.equal(critic[name], weight) for name, weight in begun.items() if "critic" in name)
+    points = {name.removeprefix("y.value_model."): point for name, point in moments.items() if name.startswith("y.")}
+    assert how == "lora" or any(not torch.equal(points[name], weight) for name, weight in critic.items())
