@@ -104,11 +104,13 @@ def _finished(begun: Beginning, recipe: Recipe) -> bool:
 def _add_critic(session: Session) -> tuple[Session, str]:
     """The session with the critic that its objective asks for, and where that begins. Raises ModelError."""
     from klimb.policy.value_model import open_value_model
+    from klimb.rewards.reward_model import scores_raw
 
     recipe, wanted = session.recipe, session.recipe.objective.value_model
     if wanted is None:
         return session, _add_head(session)
-    model, how = open_value_model(wanted.path, recipe.model, session.policy, recipe.seed)
+    normalised = not scores_raw(recipe.rewards, wanted.path)
+    model, how = open_value_model(wanted.path, recipe.model, session.policy, recipe.seed, normalised)
     return replace(session, value_model=model), f"; a critic with a model of its own: {how}"
 
 

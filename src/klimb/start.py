@@ -67,7 +67,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             for one in broken:
                 checkpoint.set_aside(one)
             broken = []
-            start = checkpoint.adopt(_origin(fork), rundir.checkpoints)
+            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, dump(recipe)))
             rundir.event("forked", origin=fork)
         for one in broken:
             place = checkpoint.set_aside(one)
@@ -90,6 +90,13 @@ def _origin(fork: str) -> Path:
             f"fork from step {step} of {run}", f"the checkpoints there are {there}", "name one of them"
         )
     return checkpoint.verified(folder)
+
+
+def _left_behind(fork: str, settings: Mapping[str, Any]) -> list[str]:
+    """The files of its checkpoint that a fork with these settings does not go on from: those of another critic."""
+    before = RunDir.open(fork.rpartition("@")[0]).config().get("settings", {})
+    old, new = (one.get("objective", {}).get("value") for one in (before, settings))
+    return [] if old == new else ["value_model.safetensors"]
 
 
 def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> None:

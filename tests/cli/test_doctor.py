@@ -51,6 +51,15 @@ def test_a_machine_that_can_train_is_well_and_all_is_told(
     assert states["model"] == "note"
 
 
+def test_a_critic_with_a_model_of_its_own_is_opened_too(
+    tmp_path: Path,
+) -> None:
+    for path, state, said in (("", "ok", "a head of zeros"), (", path: /gone", "bad", "model '/gone' wants a folder")):
+        (tmp_path / "a.yaml").write_text(RECIPE.replace("grpo", f"ppo, value: {{type: model{path}}}"))
+        found = {finding.name: finding for finding in needs.of_recipe(str(tmp_path / "a.yaml"))}
+        assert (found["policy"].state, found["critic"].state) == ("ok", state) and said in found["critic"].text
+
+
 def test_wrong_settings_are_bad(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(RECIPE + "optimizer: {lrr: 1}\n")
     code, out = answer(capsys, str(tmp_path / "a.yaml"))

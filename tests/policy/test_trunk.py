@@ -5,21 +5,25 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM, T5Config, ViTConfig
 
 import klimb
+from klimb.cli.preferring import Wanted, inspect
+from klimb.cli.sizes import sizes_of
 from klimb.errors import ModelError
 from klimb.policy import loading
 from klimb.policy.base import PolicySettings
+from klimb.policy.causal import reads_ahead
 from klimb.policy.loading import load
-from klimb.policy.paths import Plain
+from klimb.policy.paths import Packed, Plain
 from klimb.policy.tiny import tiny_tokenizer
-from klimb.policy.trunk import Trunk
+from klimb.policy.trunk import Trunk, mute
 from klimb.recipe import Recipe
 from klimb.rewards.reward_model import RewardModel
 from klimb.rundir import RunDir
@@ -78,6 +82,14 @@ def test_a_reward_model_of_an_untied_decoder_goes_on_to_the_same_bits_and_speaks
         assert (whole.model.parent / name).read_bytes() == (parts.model.parent / name).read_bytes(), name
     with pytest.raises(ModelError, match=r"missing or of another shape: lm_head\.weight.*a reward model has no output"):
         load(PolicySettings(name=str(whole.model)))
+    rows = [{"prompt": prompt, "chosen": "b", "rejected": "cd"} for prompt in "ae"]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    inspect(tmp_path / "pairs.jsonl", Wanted(model=str(whole.model)), as_json=tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text())["tokenized"]["answers"] == 4
+    full, less = (sizes_of(PolicySettings(name=str(folder)), speaks) for speaks in (True, False))
+    tensors = load_file(folder / "model.safetensors")
+    assert full and less and full.weights - less.weights == tensors["lm_head.weight"].numel()
+    assert less.weights == load(PolicySettings(name=str(whole.model)), speaks=False).weights
     further = run(tmp_path / "further", whole.model)
     assert further.before["eval/reward_mean"] == pytest.approx(whole.after["eval/reward_mean"], abs=1e-5)
 
@@ -124,3 +136,44 @@ def test_the_folder_of_a_hub_name_is_where_the_hub_put_its_files(
     (tmp_path / "models--some--model/refs/main").write_text("abc")
     assert loading.folder_of("some/model") == snapshot and loading.folder_of("another/model") is None
     assert loading.folder_of(str(snapshot)) == snapshot
+
+
+def test_models_of_another_kind_are_not_called_encoders_and_nor_is_one_that_hides_its_states_let_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for config in (T5Config(), ViTConfig()):
+        config.save_pretrained(tmp_path / config.model_type)
+        with pytest.raises(ModelError, match=f"model_type={config.model_type}, which is another kind") as refused:
+            load(PolicySettings(name=str(tmp_path / config.model_type)))
+        assert "encoder" not in refused.value.line()
+    encoder = BertForMaskedLM(BertConfig(**NARROW))
+    named = SimpleNamespace(get_input_embeddings=encoder.bert.get_input_embeddings)  # and cannot be called
+    monkeypatch.setattr(BertForMaskedLM, "base_model", property(lambda _: named))
+    assert reads_ahead(encoder) and not reads_ahead(model_of(CONFIGS["llama"]))
+
+
+@pytest.mark.parametrize("rows", [1e-3, 1e3])
+def test_paths_of_a_model_without_an_output_layer_are_compared_by_hidden_states(
+    rows: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(CONFIGS["llama"])
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(rows)
+    model.config.tie_word_embeddings = False
+    mute(model)
+    policy = Trunk.of(copy.deepcopy(model), tiny_tokenizer(128), PolicySettings())
+    assert isinstance(policy.path, Packed), policy.describe()
+    real = Packed.hidden
+    monkeypatch.setattr(Packed, "hidden", lambda self, packing: real(self, packing).roll(1, 0))
+    wrong = Trunk.of(model, tiny_tokenizer(128), PolicySettings())
+    assert "packed does not fit: hidden states differ by" in wrong.describe()
+
+
+def test_an_output_layer_that_transformers_does_not_name_is_refused_and_one_of_another_shape_stays() -> None:
+    model = model_of(CONFIGS["llama"])
+    model.get_output_embeddings = lambda: None
+    with pytest.raises(ModelError, match="LlamaForCausalLM, whose output layer transformers does not name"):
+        mute(model)
+    other = model_of(CONFIGS["llama"])
+    other.lm_head = torch.nn.Linear(other.config.hidden_size, 5)
+    assert mute(other) == set() and other.lm_head.weight.shape[0] == 5

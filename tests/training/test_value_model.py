@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import klimb
-from klimb.batch import Batch
+from klimb.batch import Batch, Outputs
 from klimb.cli.arithmetic import arithmetic
 from klimb.config import resolve
 from klimb.errors import ModelError, SettingsError
@@ -23,15 +24,22 @@ from klimb.policy.base import PolicySettings
 from klimb.policy.loading import load
 from klimb.policy.value_model import open_value_model
 from klimb.recipe import Recipe
+from klimb.rewards.exact import Exact
+from klimb.rewards.reward_model import RewardModel, scores_raw
 from klimb.rundir import RunDir
+from klimb.selection.base import EntropyOf
 from klimb.selection.every import Every
+from klimb.selection.top import Top
 from klimb.training.base import AdamW, Training
 from klimb.training.optimizer import MasterAdamW
 from klimb.training.step import Learner, learn
 from klimb.training.stopwatch import Stopwatch
+from klimb.training.weighing import Passes
+from klimb.types import Completion, Finish, Group, Prompt, Rollout
 from tests.faults.runs import SETTINGS, content
 from tests.training.toy import groups
 
+CURRENT = EntropyOf(of="current")
 SMALL = PolicySettings(name="tiny", tiny={"hidden": 32, "layers": 1})
 
 
@@ -63,14 +71,14 @@ def test_it_learns_what_answers_are_worth_and_its_loss_moves_nothing_of_the_poli
     assert found[-1]["value/loss"] < 0.5 * found[0]["value/loss"]
 
 
-def reward_model(folder: Path, **sizes: Any) -> Path:
+def reward_model(folder: Path, scale: reward_head.Scale | None = None, **sizes: Any) -> Path:
     """A folder as training a reward model leaves it, its head not zero."""
     policy = load(PolicySettings(name="tiny", tiny={"hidden": 32, **sizes}), seed=5)
     critic = policy.add_critic()
     with torch.no_grad():
         critic.weight.copy_(0.1 * torch.randn(32, generator=torch.Generator().manual_seed(1)))
         critic.bias.fill_(0.3)
-    reward_head.save(policy, None, folder)
+    reward_head.save(policy, scale, folder)
     return folder
 
 
@@ -131,3 +139,87 @@ def test_the_dry_run_tells_what_it_takes(tmp_path: Path) -> None:
     assert "0.0 M of the critic's own model" in beside[-1] and "critic" not in plain[-1]
     gone = {"type": "ppo", "value": {"type": "model", "path": str(tmp_path / "gone")}}
     assert "the files of objective.value.path are not on this machine" in arithmetic(recipe(1, objective=gone))[-1]
+
+
+@pytest.mark.parametrize("std", [4.0, 0.05])
+def test_a_reward_models_head_begins_in_the_units_of_the_rewards_that_it_gives(std: float, tmp_path: Path) -> None:
+    folder = reward_model(tmp_path / "judge", reward_head.Scale(0.7, std, 8), layers=1)
+    policy, prompt = load(SMALL), Prompt("p", text="abc")
+    answer = Completion(policy.reply("yes"), (), "yes", Finish.EOS)
+    batch = Batch.of([Group(policy.render(prompt), (Rollout(answer, 0, 0),))])
+    for normalised in (True, False):
+        critic, how = open_value_model(folder, SMALL, policy, 0, normalised)
+        with RewardModel(path=folder, normalised=normalised).open() as scorer:
+            (score,) = scorer([prompt], [answer])
+        assert float(critic(batch)[-1].detach()) == pytest.approx(score.value, rel=1e-5), normalised
+        assert (f"less 0.7, over {std:.4g}: in normalised rewards" in how) == normalised
+        assert scores_raw([Exact(), RewardModel(path=folder, normalised=normalised)], folder) != normalised
+    assert not scores_raw([RewardModel(path=tmp_path / "another", normalised=False)], folder)
+
+
+def test_values_alone_take_no_forward_pass_of_the_policy_unless_that_says_what_is_needed() -> None:
+    made, batch = learner(), Batch.of(groups(2, 4))
+    asked = ((Every(), Passes(), 0), (Top(share=0.5, entropy=CURRENT), Passes(), 1), (Every(), Passes(2, 1), 1))
+    for selector, passes, more in asked:
+        learns: list[bool] = []
+
+        def policy(part: Batch, learns: list[bool] = learns) -> Outputs:
+            learns.append(torch.is_grad_enabled())
+            return made.policy(part)
+
+        one = replace(made, policy=policy, selector=selector, passes=passes)
+        assert not learn(one, batch, 0.0, 0, Stopwatch()).skipped
+        assert learns.count(False) == more and learns.count(True) == passes.epochs, selector
+
+
+def test_a_fork_with_another_critic_begins_it_anew_and_goes_on_with_the_same_one(tmp_path: Path) -> None:
+    judges = [reward_model(tmp_path / name, layers=layers) for name, layers in (("one", 1), ("two", 2))]
+    chosen = [{"objective": {"type": "ppo", "value": {"type": "model", "path": str(at)}}} for at in judges]
+    klimb.train(recipe(1, **chosen[0]), run=tmp_path / "run")
+    files = [tmp_path / "run"]
+    for number, how in enumerate(chosen):
+        files.append(tmp_path / f"fork{number}")
+        klimb.train(recipe(2, **how), run=files[-1], fork=f"{tmp_path / 'run'}@1")
+    first, same, other = (load_file(at / "checkpoints/step-000001/value_model.safetensors") for at in files)
+    assert first.keys() == same.keys() and all(torch.equal(first[name], same[name]) for name in first)
+    begun = open_value_model(judges[1], SMALL, load(SMALL), 0)[0].state()
+    assert begun.keys() == other.keys() and all(torch.equal(begun[name], other[name]) for name in begun)
+    told = [[e["what"] for e in RunDir.open(at).read_events() if e["kind"] == "begun_anew"] for at in files[1:]]
+    assert told == [[], [["value_model"]]]
+
+
+def test_weights_of_another_model_are_not_put_into_it(tmp_path: Path) -> None:
+    critic = open_value_model(None, SMALL, load(SMALL), 0)[0]
+    before = {name: weight.clone() for name, weight in critic.state().items()}
+    for sizes in ({"layers": 2}, {"hidden": 64, "layers": 1}):
+        other = open_value_model(None, PolicySettings(name="tiny", tiny={"hidden": 32} | sizes), load(SMALL), 0)[0]
+        for one, held in ((critic, other), (other, critic)):
+            with pytest.raises(KeyError, match=r"weights of this model: .* wants .*, found "):
+                one.restore(held.state())
+    assert all(torch.equal(weight, before[name]) for name, weight in critic.state().items())
+    narrow = load(SMALL)
+    narrow.model.resize_token_embeddings(300)
+    with pytest.raises(ModelError, match=r"an embedding of \d+ rows, and the policy may draw any of 300 tokens"):
+        open_value_model(None, SMALL, narrow, 0)
+
+
+@pytest.mark.parametrize("how", ["lora", "schedule_free"])
+def test_it_learns_whole_beside_an_adapter_and_under_schedule_free_and_goes_on_to_the_same_bytes(
+    how: str, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    tiny: dict[str, Any] = {"name": "tiny", "tiny": {"hidden": 32, "layers": 1}}
+    averages: dict[str, Any] = {"model": tiny, "optimizer": {"type": "schedule_free", "lr": 0.003, "warmup": 0}}
+    chosen = {"model": tiny | {"lora": {"rank": 2}}} if how == "lora" else averages
+    run, last = tmp_path / "run", tmp_path / "run/checkpoints/step-000002"
+    klimb.train(recipe(2, **chosen), run=run)
+    whole = content(run)
+    shutil.rmtree(last)
+    klimb.train(recipe(2, **chosen), run=run)
+    assert content(run) == whole
+    begun = open_value_model(None, SMALL, load(SMALL), 0)[0].state()
+    critic, moments = load_file(last / "value_model.safetensors"), load_file(last / "optimizer.safetensors")
+    assert critic.keys() == begun.keys()
+    assert all(not torch.equal(critic[name], weight) for name, weight in begun.items() if "critic" in name)
+    points = {name.removeprefix("y.value_model."): point for name, point in moments.items() if name.startswith("y.")}
+    assert how == "lora" or any(not torch.equal(points[name], weight) for name, weight in critic.items())

@@ -27,7 +27,7 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
 
     What cannot be read raises DataError; where not `strict`, its line says why it is not known.
     """
-    sizes, critic = sizes_of(recipe.model), _critic(recipe)
+    sizes, critic = sizes_of(recipe.model, recipe.objective.reads_logp), _critic(recipe)
     return [
         _step(recipe),
         *_pairs(recipe),
@@ -177,7 +177,7 @@ def _critic(recipe: Recipe) -> Sizes | None:
     wanted = recipe.objective.value_model
     if wanted is None:
         return Sizes(0, 0, 0, False)
-    return sizes_of(recipe.model.at(wanted.path) if wanted.path else recipe.model)
+    return sizes_of(recipe.model.at(wanted.path) if wanted.path else recipe.model, speaks=False)
 
 
 def _checkpoints(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:

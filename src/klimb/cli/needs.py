@@ -13,6 +13,8 @@ from klimb.cli import recipes
 from klimb.cli.findings import BAD, Finding, Probe, safely
 
 if TYPE_CHECKING:
+    from klimb.objectives.critics import ValueModel
+    from klimb.policy.policy import Policy
     from klimb.recipe import Recipe
 
 EXTRAS: Mapping[str, str] = MappingProxyType(
@@ -80,15 +82,24 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _policy(recipe: Recipe) -> Iterator[Finding]:
-    """Which way the model is computed and sampled; it is loaded for that."""
+    """Which way the model is computed and sampled, and how its critic begins; they are loaded for that."""
     from klimb.policy.loading import load
 
     policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
     yield Finding("policy", "ok", policy.describe())
+    if (wanted := recipe.objective.value_model) is not None:
+        yield from safely("critic", lambda: _critic(wanted, recipe, policy))
     with recipe.generator.open(policy) as sampler:
         describe = getattr(sampler, "describe", None)
         if describe is not None:
             yield Finding("sampler", "ok", str(describe()))
+
+
+def _critic(wanted: ValueModel, recipe: Recipe, policy: Policy) -> Iterator[Finding]:
+    """How a critic with a model of its own begins."""
+    from klimb.policy.value_model import open_value_model
+
+    yield Finding("critic", "ok", open_value_model(wanted.path, recipe.model, policy, recipe.seed)[1])
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -47,14 +47,14 @@ def place(target: str, step: int | None = None) -> Place:
     return Place(target)
 
 
-def opened(target: str) -> Policy:
-    """The policy that the target names, loaded. Raises KlimbError."""
+def opened(target: str, speaks: bool = True) -> Policy:
+    """The policy that the target names, loaded; where it need not speak, also a reward model. Raises KlimbError."""
     from klimb.policy.base import PolicySettings
     from klimb.policy.loading import load
 
     where = place(target)
     settings = where.recipe.model if where.recipe else PolicySettings()
-    return load(settings.at(where.model), where.recipe.seed if where.recipe else 0)
+    return load(settings.at(where.model), where.recipe.seed if where.recipe else 0, speaks)
 
 
 def _is_run(folder: Path) -> bool:

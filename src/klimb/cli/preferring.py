@@ -46,7 +46,7 @@ def inspect(path: Path, wanted: Wanted, words: Sequence[str] = (), *, as_json: P
     faults = Faults()
     data, cut = _settings(path, wanted, words)
     problems, leaked = _opened(data, faults)
-    policy = opened(wanted.model) if wanted.model else None
+    policy = opened(wanted.model, speaks=False) if wanted.model else None
     found = inspected(problems, None if policy is None else lambda text: len(policy.reply(text)), leaked)
     fit = None if policy is None else tokenized(problems, policy, *cut)
     if as_json:

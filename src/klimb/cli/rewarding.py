@@ -37,7 +37,7 @@ def compare(
 
     sources = sources_of(rewards)
     pairs, keys, left_out = pairs_of(resolve(Preferences, apply_words({"path": str(path)}, words, Preferences)))
-    tokens = opened(model).reply if model else None
+    tokens = opened(model, speaks=False).reply if model else None
     table = compared(list(opinions(pairs, sources.rewards, tokens)), keys)
     if as_json:
         write_atomic(as_json, pretty({**table.record(), "left_out": left_out}))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from klimb.policy.base import PolicySettings
 
 LARGEST_HEADER = 100_000_000
+OUTPUT = ("lm_head.", "embed_out.")
+"""What the names of an output layer's weights begin with, where it is not the embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,18 @@ class Sizes:
     halved: bool
 
 
-def sizes_of(model: PolicySettings) -> Sizes | None:
-    """The sizes of the model that the settings name, or None where its files are not on this machine."""
+def sizes_of(model: PolicySettings, speaks: bool = True) -> Sizes | None:
+    """The sizes of the model that the settings name, or None where its files are not on this machine.
+
+    Where it need not speak, without an output layer of its own, which is then left out.
+    """
     if model.name == "tiny":
         return _tiny(model)
     folder = _folder(model.name)
     if folder is None:
         return None
     try:
-        weights = sum(_weights(path) for path in folder.glob("*.safetensors"))
+        weights = sum(_weights(path, speaks) for path in folder.glob("*.safetensors"))
         config = json.loads((folder / "config.json").read_text("utf-8"))
         return _sizes(weights, config.get("text_config", config), _halves(model)) if weights else None
     except (OSError, ValueError, KeyError, TypeError, struct.error, AttributeError):
@@ -78,11 +83,15 @@ def _folder(name: str) -> Path | None:
     return folder if folder.is_dir() else resolve(name)
 
 
-def _weights(path: Path) -> int:
-    """How many numbers a safetensors file holds, by its header."""
+def _weights(path: Path, speaks: bool) -> int:
+    """How many numbers a safetensors file holds, by its header; its output layer's only where the model speaks."""
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         if size > LARGEST_HEADER:
             raise ValueError(f"the header of {path} has {size} bytes")
         header = json.loads(file.read(size))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+    def counted(name: str) -> bool:
+        return name != "__metadata__" and (speaks or not name.startswith(OUTPUT))
+
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if counted(name))

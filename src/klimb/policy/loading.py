@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from klimb.errors import ModelError
 from klimb.policy import hardware
 from klimb.policy.base import PolicySettings
+from klimb.policy.causal import not_causal, reads_ahead
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
 from klimb.policy.tiny import tiny_model, tiny_tokenizer
@@ -61,8 +62,8 @@ def _pretrained(name: str, place: Path | str, dtype: torch.dtype, speaks: bool) 
         check_weights(place)
     tokenizer = tokenizer_of(name, place)
     model, wrong = weights_of(AutoModelForCausalLM, name, place, config, dtype)
-    if _reads_ahead(model):
-        raise _encoder(name, config)
+    if reads_ahead(model):
+        raise not_causal(name, config)
     own = mute(model) if not speaks else set()
     wrong = [part for part in wrong if part not in own]
     if wrong:
@@ -151,34 +152,12 @@ def _causal(name: str, place: Path | str) -> Any:
     """The configuration of a causal language model. Raises ModelError where it is something else."""
     config = config_of(name, place)
     if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise _encoder(name, config)
+        raise not_causal(name, config)
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"model {name!r} wants weights that can be trained", "quantised ones", "the model before it was quantised"
         )
     return config
-
-
-def _encoder(name: str, config: Any) -> ModelError:
-    """The error of a model whose tokens see what comes after them."""
-    return ModelError(
-        f"model {name!r} wants a causal language model, whose tokens see only those before them",
-        f"model_type={config.model_type}",
-        "a decoder such as Llama or Qwen; an encoder can score (rewards: [{type: reward_model}]), but not learn here",
-    )
-
-
-@torch.no_grad()
-def _reads_ahead(model: Any) -> bool:
-    """Whether the first token's state changes with the second token, as in BERT, which has a causal class, too."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    tokens = torch.tensor([[rows // 2, rows // 3], [rows // 2, rows // 4]])
-    try:
-        states = model.eval().base_model(input_ids=tokens).last_hidden_state[:, 0].float()
-    except Exception:  # noqa: BLE001 any architecture may fail here in its own way; the check of its path comes later
-        return False
-    allowed = 1e-3 if model.dtype == torch.float32 else 0.03
-    return bool((states[0] - states[1]).norm() > allowed * states[0].norm())
 
 
 def check_weights(folder: Path) -> None:

@@ -1,25 +1,21 @@
-"""The two ways to compute a batch, and the check at load that chooses between them."""
+"""The two ways to compute a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from klimb.batch import Batch
-from klimb.errors import ModelError
 from klimb.policy import attention
-from klimb.policy.embedding import swap_embeddings
 from klimb.policy.hardware import release_freed_pages
 from klimb.policy.heads import KEEP_BYTES, HeadRule, logits, token_logps
 from klimb.policy.packing import Packing
-from klimb.policy.recomputing import recompute_layers
 from klimb.policy.sparing import sparing
-from klimb.policy.swaps import swap
 
 Read = Callable[[Tensor], None]
 """Is given the last hidden states at the places that predict each completion token: (t, d), in compute precision."""
@@ -129,90 +125,6 @@ class Packed:
         )
         hidden: Tensor = out.last_hidden_state[0]
         return hidden
-
-
-def choose(model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing: bool) -> tuple[Path, list[str]]:
-    """The path for a model, with notes in words. Raises ModelError where `packed` is asked for and does not fit."""
-    probe = _probe(model)
-    notes: list[str] = []
-    rule: HeadRule | None = HeadRule.of(model.config)
-    keep = KEEP_BYTES >> 3 if checkpointing else KEEP_BYTES
-    with torch.no_grad():
-        truth = _one_by_one(model, probe)
-        reason = _disagreement(Plain(model, rule, keep), probe, truth, model.dtype)
-        if reason:
-            notes.append(f"the model's own logits are used, as the chunked output layer does not fit: {reason}")
-            rule = None
-        plain = Plain(model, rule, keep)
-        path: Path = plain
-        if wanted != "plain":
-            reason = reason or _try_packed(model, rule, plain, probe, truth)
-            if not reason and rule is not None:
-                path = Packed(model, rule, plain, keep, checkpointing)
-                if isinstance(window := getattr(model.config, "sliding_window", None), int):
-                    notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
-            elif wanted == "packed":
-                raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
-            else:
-                notes.append(f"packed does not fit: {reason}")
-    if isinstance(path, Packed):
-        notes += swap(model)
-    notes += swap_embeddings(model)
-    if checkpointing:
-        notes.append(recompute_layers(model))
-    return path, notes
-
-
-def _try_packed(model: Any, rule: HeadRule | None, plain: Plain, probe: Batch, truth: tuple[Tensor, Tensor]) -> str:
-    """Why the packed path does not fit; empty where it does, and then the model's attention is set to it."""
-    before = model.config._attn_implementation
-    if rule is None:
-        return "the output layer does not fit"
-    try:
-        model.set_attn_implementation(attention.NAME)
-        Packed(model, rule, plain).hidden(Packing.of(probe))
-        reason = _disagreement(Packed(model, rule, plain), probe, truth, model.dtype)
-    except Exception as error:  # noqa: BLE001 any architecture may fail here in its own way; then the plain path is right
-        reason = f"{type(error).__name__}: {error}"
-    if reason:
-        model.set_attn_implementation(before)
-    return reason
-
-
-def _probe(model: Any) -> Batch:
-    """A few random tokens: two prompts, three completions, of different lengths."""
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    lengths, groups, sizes = (7, 4, 6), (0, 0, 1), (5, 9)
-    tokens = torch.randint(vocabulary, (sum(lengths),), generator=generator)
-    rows = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
-    return Batch(
-        tokens=tokens,
-        row=rows,
-        group=torch.tensor(groups),
-        prompts=tuple(torch.randint(vocabulary, (size,), generator=generator) for size in sizes),
-        learn=torch.ones_like(tokens, dtype=torch.bool),
-        reward=torch.zeros(3),
-        scored=torch.ones(3, dtype=torch.bool),
-        truncated=torch.zeros(3, dtype=torch.bool),
-    ).to(model.device)
-
-
-def _one_by_one(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """What the model itself says of each sequence alone."""
-    parts = [Plain(model, None).token_logps(batch.take(torch.tensor([row]))) for row in range(batch.rows)]
-    return torch.cat([logp for logp, _ in parts]), torch.cat([entropy for _, entropy in parts])
-
-
-def _disagreement(path: Path, batch: Batch, truth: tuple[Tensor, Tensor], dtype: torch.dtype) -> str:
-    """How a path differs from the truth, in words; empty where it agrees as well as the arithmetic allows."""
-    try:
-        found = path.token_logps(batch)
-    except Exception as error:  # noqa: BLE001 as above
-        return f"{type(error).__name__}: {error}"
-    allowed = 1e-3 if dtype == torch.float32 else 0.25
-    gap = max(float((a - b).abs().mean()) for a, b in zip(found, truth, strict=True))
-    return "" if gap <= allowed else f"log-probs differ by {gap:.2g} nats a token from the model's own"
 
 
 def _head(model: Any, rule: HeadRule, hidden: Tensor, batch: Batch, keep: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,11 @@ from klimb.batch import Batch, Outputs
 from klimb.policy import chat
 from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
+from klimb.policy.choosing import choose
 from klimb.policy.critic import Critic
-from klimb.policy.heads import Head
+from klimb.policy.heads import Head, output_layer
 from klimb.policy.paths import Path as ComputePath
-from klimb.policy.paths import Read, choose, distributions
+from klimb.policy.paths import Read, distributions
 from klimb.policy.quiet import quiet
 from klimb.types import Prompt
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 class Policy:
     """A model, its tokenizer and the way it is computed. Dropout is off: now and old log-probs must agree."""
+
+    speaks: ClassVar[bool] = True
+    """Whether log-probs are read, and not values alone."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Policy:
     def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings, seed: int = 0) -> Policy:
         """Chooses how the model is computed, by a check on random tokens, and adds the adapter that is asked for."""
         model.eval()
-        path, notes = choose(model, settings.path, settings.checkpointing)
+        path, notes = choose(model, settings.path, settings.checkpointing, cls.speaks)
         policy = cls(model, tokenizer, path, notes, settings.system)
         if settings.lora is not None:
             policy.adapter = attach(model, settings.lora, seed)
@@ -79,7 +83,7 @@ class Policy:
 
         Its weights are part of `named_parameters`. Where not `moves_trunk`, its gradient ends at the head.
         """
-        width = self.model.get_output_embeddings().weight.shape[-1]
+        width = output_layer(self.model).weight.shape[-1]
         self.critic = Critic(width, moves_trunk).to(self.device)
         return self.critic
 

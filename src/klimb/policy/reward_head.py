@@ -108,6 +108,20 @@ def begin(policy: Policy, folder: Path) -> bool:
     return True
 
 
+def normalise(policy: Policy, folder: Path) -> Scale | None:
+    """Puts the critic, begun as the folder's head, into the units of its normalised rewards: (V - mean) / spread.
+
+    Gives the scale; None, and nothing done, where the folder has none that can be used.
+    """
+    scale, critic = scale_of(_config(folder)), policy.critic
+    if critic is None or scale is None or scale.std == 0:
+        return None
+    with torch.no_grad():
+        critic.weight.div_(scale.std)
+        critic.bias.sub_(scale.mean).div_(scale.std)
+    return scale
+
+
 def _weight(folder: Path) -> Tensor | None:
     """The weight of the head (labels, d), where there is one."""
     for file in sorted(folder.glob("*.safetensors")):

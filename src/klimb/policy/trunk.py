@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch, Outputs
+from klimb.policy.heads import output_layer
 from klimb.policy.paths import Read
 from klimb.policy.policy import Policy
 
 
 class Trunk(Policy):
-    """A model whose output layer is left out: nothing computes, trains, keeps or saves it."""
+    """A model whose output layer is left out: nothing computes, trains, keeps or saves it.
+
+    Two exceptions: where only the model's own logits are trusted they are computed, beside the hidden states; and an
+    output layer that `mute` leaves in place is kept and saved as it is, without a gradient.
+    """
+
+    speaks = False
 
     def __call__(self, batch: Batch, read: Read | None = None) -> Outputs:
         """The critic's value (differentiable) before each token; log-probs and entropies, which it lacks, are zero."""
@@ -38,9 +45,10 @@ class Trunk(Policy):
 def mute(model: Any) -> set[str]:
     """Takes an output layer of its own from the model; the embedding stands in for it, at no cost of memory.
 
-    Gives the names of what it had; nothing where the embedding has another shape, and then all stays as it is.
+    Gives the names of what it had; nothing where the embedding has another shape, and then all stays as it is, and a
+    folder without the layer is refused. Raises ModelError where transformers names no output layer.
     """
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head, embedding = output_layer(model), model.get_input_embeddings()
     if head.weight.shape != embedding.weight.shape:
         return set()
     places = [name for name, module in model.named_modules() if module is head]

@@ -43,15 +43,23 @@ class ValueModel:
         return {name: weight.detach() for name, weight in self.trunk.named_parameters()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Puts saved weights back, in place. Raises KeyError where they are those of another model."""
+        """Puts saved weights back, in place. Raises KeyError, and changes nothing, where they are of another model."""
+        own = dict(self.trunk.named_parameters())
+        for name in sorted(own.keys() | state.keys()):
+            wanted, found = (held[name].shape if name in held else None for held in (own, state))
+            if wanted != found:
+                raise KeyError(f"weights of this model: {name} wants {_shape(wanted)}, found {_shape(found)}")
         with torch.no_grad():
-            for name, weight in self.trunk.named_parameters():
+            for name, weight in own.items():
                 weight.copy_(state[name])
 
 
-def open_value_model(path: Path | None, settings: PolicySettings, policy: Policy, seed: int) -> tuple[ValueModel, str]:
+def open_value_model(
+    path: Path | None, settings: PolicySettings, policy: Policy, seed: int, normalised: bool = True
+) -> tuple[ValueModel, str]:
     """The critic that begins as the model at `path`, else as `settings` say, and how its head begins, in words.
 
+    A reward model's head begins in the units of its `normalised` rewards, where it has a scale for them.
     Raises ModelError where it does not load, reads other tokens than the policy, or has less context.
     """
     name = settings.name if path is None else str(path.expanduser())
@@ -63,7 +71,22 @@ def open_value_model(path: Path | None, settings: PolicySettings, policy: Policy
     if trunk.context < policy.context:
         found = f"at most {trunk.context} tokens, and the policy reads {policy.context}"
         raise ModelError(asked, found, "a model with as much context")
-    folder = None if path is None else folder_of(name)
-    begun = folder is not None and reward_head.begin(trunk, folder)
-    how = "a head that begins as its folder has it" if begun else "a head of zeros"
+    rows, most = (one.model.get_input_embeddings().weight.shape[0] for one in (trunk, policy))
+    if rows < most:
+        found = f"an embedding of {rows} rows, and the policy may draw any of {most} tokens"
+        raise ModelError(asked, found, "a model with as many rows: one trained from the policy, not resized")
+    how = _begin_head(trunk, None if path is None else folder_of(name), normalised)
     return ValueModel(trunk), f"{trunk.describe()}; {how}"
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "nothing" if shape is None else str(tuple(shape))
+
+
+def _begin_head(trunk: Policy, folder: Path | None, normalised: bool) -> str:
+    """Puts the folder's head into the critic, where it has one, and says how it begins."""
+    if folder is None or not reward_head.begin(trunk, folder):
+        return "a head of zeros"
+    begun = "a head that begins as its folder has it"
+    scale = reward_head.normalise(trunk, folder) if normalised else None
+    return begun if scale is None else f"{begun}, less {scale.mean:.4g}, over {scale.std:.4g}: in normalised rewards"

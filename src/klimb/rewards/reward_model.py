@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +141,12 @@ def _others(reward: RewardModel) -> Scorer:
     scale = _scale(reward, stored) if stored is not None or reward.normalised else None
     pick = Picked(classifier, reward.label, reward.of)
     return ClassifiedScorer(classifier, Reading(classifier, reward.join, cuts=reward.cut), pick, scale, reward.tokens)
+
+
+def scores_raw(rewards: Iterable[object], path: Path | None) -> bool:
+    """Whether one of the sources of reward takes the scores of the model at `path` as they are."""
+    models = [one for one in rewards if isinstance(one, RewardModel)]
+    return any(one.path == path and one.normalised is False for one in models)
 
 
 def _scale(reward: RewardModel, scale: Scale | None) -> Scale:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,18 @@ def _publish(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
     final, temporary = folder / name_of(step), folder / f"tmp-{step:06d}"
     temporary.mkdir(parents=True)
     write(temporary)
+    _seal(temporary, step)
+    replaced = folder / f"tmp-replaced-{step:06d}"
+    if final.exists():
+        os.rename(final, replaced)
+    os.rename(temporary, final)
+    _sync(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return final
+
+
+def _seal(temporary: Path, step: int) -> None:
+    """Writes the manifest of a folder's files, and all of it to the disk."""
     files = {}
     for path in _files(temporary):
         _sync(path)
@@ -66,21 +78,18 @@ def _publish(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
     _sync(seal)
     for inner in {path.parent for path in _files(temporary)} | {temporary}:
         _sync(inner)
-    replaced = folder / f"tmp-replaced-{step:06d}"
-    if final.exists():
-        os.rename(final, replaced)
-    os.rename(temporary, final)
-    _sync(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return final
 
 
-def adopt(origin: Path, folder: Path) -> Path:
-    """Copies a verified checkpoint of another run into `folder`, whole or not at all."""
+def adopt(origin: Path, folder: Path, without: Collection[str] = ()) -> Path:
+    """Copies a verified checkpoint of another run, `without` some of its files, into `folder`, or does nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"tmp-{origin.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(verified(origin), temporary)
+    if gone := [temporary / name for name in without if (temporary / name).is_file()]:
+        for path in (*gone, temporary / MANIFEST):
+            path.unlink()
+        _seal(temporary, int(origin.name[5:]))
     for path in [*temporary.rglob("*"), temporary]:
         _sync(path)
     os.rename(temporary, folder / origin.name)

@@ -21,6 +21,12 @@ def outputs(policy: Forward, batch: Batch, tokens: int) -> Outputs:
     return Outputs(logp, entropy, torch.cat(values) if values else None)
 
 
+def values(critic: Callable[[Batch], PerToken], batch: Batch, tokens: int) -> PerToken:
+    """The value before each token of the batch by a critic that needs no policy, in parts of `tokens`."""
+    with torch.no_grad():
+        return torch.cat([critic(part) for part in batch.split(tokens)])
+
+
 def measure(policy: Forward, batch: Batch, tokens: int) -> PerToken:
     """The log-prob of each token of the batch under `policy`, in parts of `tokens` tokens."""
     return outputs(policy, batch, tokens).logp

@@ -17,7 +17,7 @@ from klimb.shapes import PerToken
 from klimb.training import believing
 from klimb.training.base import Training
 from klimb.training.carrying import Carrier
-from klimb.training.reference import Forward, measure, outputs
+from klimb.training.reference import Forward, measure, outputs, values
 from klimb.training.replaying import all_drawn_earlier, by_behaviour
 from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
@@ -104,7 +104,7 @@ def learn(
 def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> Batch:
     """Fills what the objective needs before the first pass: reference and old log-probs, values, advantages.
 
-    A critic's values are needed before the first loss, so it costs a forward pass even where old = now.
+    A critic's values are needed before the first loss, so it costs a forward pass even where old = now: its own alone.
     """
     _check("reward", batch.reward)
     numbers = {name: value for carrier in learner.carriers.values() for name, value in carrier.numbers().items()}
@@ -115,12 +115,15 @@ def _prepare(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch) -> B
         assert learner.reference is not None
         with watch.stage("reference"):
             batch = batch.replace(ref=measure(learner.reference, batch, tokens))
-    several = learner.measures_old(batch)
+    several, current = learner.measures_old(batch), reads_current(learner.selector, batch.temperature)
     if several or learner.objective.reads_value:
         with watch.stage("reference"):
-            found = outputs(learner.now, batch, tokens)
-        entropy = found.entropy if reads_current(learner.selector, batch.temperature) else batch.entropy
-        batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
+            if learner.critic is not None and not several and not current:
+                batch = batch.replace(old=None, value=values(learner.critic, batch, tokens))
+            else:
+                found = outputs(learner.now, batch, tokens)
+                entropy = found.entropy if current else batch.entropy
+                batch = batch.replace(old=found.logp if several else None, value=found.value, entropy=entropy)
     if learner.behaviour:
         batch = by_behaviour(batch)
     ranks = ("entropy",) if learner.selector.ranks_by else ()
