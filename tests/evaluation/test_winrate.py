@@ -111,7 +111,7 @@ def test_a_run_shows_how_often_its_answers_beat_the_first_ones(root: Path, tmp_p
     (anew,) = [one["what"] for one in RunDir.open(fork.path).read_events() if one["kind"] == "begun_anew"]
     assert anew == ["remembered"], "made for the parent's data"
     first, own = (klimb.rollouts.read(RunDir.open(at).evaluation(0)) for at in (run.path, fork.path))
-    assert [group.rollouts for group in own] == [group.rollouts for group in first]
+    assert [group.rollouts[0].completion for group in own] == [group.rollouts[0].completion for group in first]
 
 
 def measured(run: Path) -> Evaluation:
