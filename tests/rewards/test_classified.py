@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -241,6 +241,10 @@ def test_a_cut_prompt_leaves_an_answer_that_spells_special_tokens_whole(tmp_path
         shown = scorer._classifier.tokenizer.convert_ids_to_tokens(text["input_ids"])
         assert len(shown) == 96 and over > 0 and shown[-41:] == [*answer, "<eos>"]
         assert scorer(PROMPTS[:1], [said("<eos>" * 20)])[0].outcome is Outcome.UNSCORABLE
+    with RewardModel(path=folder, cut=True, join="{prompt}\n{answer}.").open() as opened:
+        text, over = cast(Any, opened)._reading(long, answer)
+    assert over == 100 + 1 + 40 + 1 + 1 - 96, "no special token stands before the answer"
+    assert [*answer, "."] == scorer._classifier.tokenizer.convert_ids_to_tokens(text["input_ids"])[-41:]
 
 
 def test_only_a_model_of_one_label_that_was_not_taught_numbers_states_the_odds_of_a_preference(tmp_path: Path) -> None:
