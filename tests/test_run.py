@@ -138,13 +138,6 @@ def test_a_fork_that_was_interrupted_before_its_first_checkpoint_begins_there_ag
     assert versions[0] == versions[1] != {group.version for group in read(parent.rollout(1))}
 
 
-def test_a_fork_that_cannot_go_on_draws_no_first_answers(done: Path, tmp_path: Path) -> None:
-    wanted = recipe(optimizer={"type": "schedule_free"}, evaluation__win={"type": "length", "most": 1})
-    with pytest.raises(CheckpointError, match="another optimizer"):
-        klimb.train(wanted, run=tmp_path / "fork", fork=f"{done}@8")
-    assert not RunDir.open(tmp_path / "fork").evaluation(0).exists()
-
-
 @pytest.mark.parametrize(
     ("fork", "error", "text"),
     [
