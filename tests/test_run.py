@@ -17,6 +17,7 @@ from klimb.config import resolve
 from klimb.errors import CheckpointError, DataError, Diverged, ModelError, RunError, SettingsError
 from klimb.objectives.rpg import RPG
 from klimb.recipe import Recipe
+from klimb.rollouts import read
 from klimb.rundir import RunDir
 from tests.faults.runs import SETTINGS, content
 
@@ -124,12 +125,17 @@ def test_a_fork_begins_with_the_weights_of_its_origin_and_may_have_other_setting
 
 
 def test_a_fork_that_was_interrupted_before_its_first_checkpoint_begins_there_again(done: Path, tmp_path: Path) -> None:
-    path = tmp_path / "fork"
-    klimb.train(recipe(training__steps=10), run=path, fork=f"{done}@8")
-    whole = content(path)
+    path, parent = tmp_path / "fork", RunDir.open(done)
+    wanted = recipe(training__steps=10, evaluation__win={"type": "length", "most": 1})
+    klimb.train(wanted, run=path, fork=f"{done}@8")
+    whole, own = content(path), RunDir.open(path)
     shutil.rmtree(path / "checkpoints")
-    klimb.train(recipe(training__steps=10), run=path)
+    klimb.train(wanted, run=path)
     assert content(path) == whole
+    first, drawn = ([group.rollouts[0].completion for group in read(run.evaluation(0))] for run in (parent, own))
+    assert drawn == first, "the first answers are those of the weights that the first run began with"
+    versions = [{group.version for group in read(run.rollout(step))} for run, step in ((parent, 9), (own, 9))]
+    assert versions[0] == versions[1] != {group.version for group in read(parent.rollout(1))}
 
 
 @pytest.mark.parametrize(

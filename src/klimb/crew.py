@@ -208,7 +208,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     sampling, seed, tokens = recipe.sampling, recipe.seed, recipe.training.micro_tokens
     known = learner.reference
     if not isinstance(source, Given):
-        examiner = asking(session, version, rundir, session.held_out)
+        examiner = asking(session, version, rundir, session.asked)
         if known is None or carried_of(recipe).refresh is not None:
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from klimb import rollouts
 from klimb.errors import DataError, KlimbError
 from klimb.evaluation.accuracy import Exam, evaluate
-from klimb.evaluation.answers import Unscored
 from klimb.evaluation.base import Evaluation
 from klimb.evaluation.winrate import WinRate, win_rate
+from klimb.examiner import unscored
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import name_of
 from klimb.session import Session, opened, problems_of
@@ -53,7 +53,7 @@ def _asked(session: Session, step: int) -> tuple[Evaluation, Sequence[Group]]:
     recipe = session.recipe
     if recipe.rewards:
         return evaluate(_exam(recipe, session.asked), session.own, session.score_all, step)
-    told, groups = Unscored(session.asked, recipe.evaluation, recipe.sampling, session.own, recipe.seed)(step)
+    told, groups = unscored(session, session.asked)(step)
     return Evaluation(step, None, None, told["eval/length"], told["eval/truncated"], 0), groups
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from klimb import rollouts
 from klimb.evaluation.accuracy import Exam, evaluate, gain_since
 from klimb.evaluation.answers import Unscored
 from klimb.evaluation.winrate import WinRate
+from klimb.policy.holding import holding
 from klimb.recipe import Recipe
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir
 from klimb.session import Session
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from klimb.policy.policy import Policy
     from klimb.training.loop import Evaluate
     from klimb.types import Group, Prompt
@@ -30,11 +34,27 @@ def asking(session: Session, version: Version, rundir: RunDir, asked: Sequence[P
     The first ones are those of the evaluation before training.
     """
     recipe = session.recipe
-    plain = Unscored(asked, recipe.evaluation, recipe.sampling, session.own, recipe.seed)
-    ask: Evaluate = Examiner(session, version, rundir, asked) if recipe.rewards else plain
+    ask: Evaluate = Examiner(session, version, rundir, asked) if recipe.rewards else unscored(session, asked)
     if session.win is None:
         return ask
     return WinRate(ask, session.win.score, recipe.evaluation.pairwise, rundir.evaluation(0))
+
+
+def unscored(session: Session, asked: Sequence[Prompt]) -> Unscored:
+    """What asks the held-out prompts, and no reward about the answers."""
+    recipe = session.recipe
+    return Unscored(asked, recipe.evaluation, recipe.sampling, session.own, recipe.seed)
+
+
+def draw_first(session: Session, rundir: RunDir, initial: Mapping[str, Tensor]) -> None:
+    """Writes down the first answers, those of the policy with its `initial` weights; the sampler is stale afterwards.
+
+    Nothing scores them: a fork needs them for the win rate alone. Raises GenerationError.
+    """
+    with holding(dict(session.policy.named_parameters()), initial):
+        session.own.refresh()
+        _, groups = unscored(session, session.asked)(0)
+    rollouts.write(rundir.evaluation(0), groups, 0)
 
 
 class Version:

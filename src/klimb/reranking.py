@@ -52,7 +52,7 @@ def best_of(
     check(recipe, n, 0.0 if asked.greedy else asked.temperature)
     Exam((), sources, recipe.evaluation, recipe.sampling, recipe.seed)  # says what is missing before anything is loaded
     with opened(recipe, problems_of(recipe)) as session:
-        exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
+        exam = Exam(session.asked, sources, recipe.evaluation, recipe.sampling, recipe.seed)
         return _Choosing(session, exam, _combiner(session, initial, kept), n, step).all(learn)
 
 

@@ -12,7 +12,7 @@ from klimb.config import dump
 from klimb.crew import open_crew
 from klimb.errors import KlimbError, ModelError
 from klimb.evaluation.accuracy import correct_source
-from klimb.examiner import sources_of
+from klimb.examiner import draw_first, sources_of
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, step_of
 from klimb.session import Session, check_logs, opened, problems_of
@@ -158,16 +158,18 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
         log.event("source", how=describe())
     if begun.start is not None:
         _check_initial(session, state.read_progress(begun.start).initial, initial)
-        if session.win is not None and not begun.rundir.evaluation(0).is_file():
-            log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
-            loop.evaluated(crew, 0)  # the policy is still the one that the first run began with
+        lacking = session.win is not None and not begun.rundir.evaluation(0).is_file()
+        first = {name: w.detach().clone() for name, w in session.policy.named_parameters()} if lacking else {}
         anew: list[str] = []
         keepers = {name: one for name, one in crew.keepers.items() if not (begun.forked and is_own(one))}
         restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
         anew += sorted(crew.keepers.keys() - keepers.keys())
         progress = replace(restored, fingerprint=progress.fingerprint)
+        if lacking:  # drawn only now, that the checkpoint is known to fit
+            log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
+            draw_first(session, begun.rundir, first)
         session.sampler.refresh()
-        session.own.refresh()
+        crew.moved()
         if anew:
             fork = begun.rundir.config()["fork"]
             log.event("begun_anew", what=anew, why=f"{fork} knows nothing of it, or only for its own data and settings")

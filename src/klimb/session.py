@@ -66,16 +66,15 @@ class Session:
         )
 
     @property
-    def held_out(self) -> Sequence[Prompt]:
-        """The rendered held-out prompts that evaluations ask: the first ones, always the same."""
-        asked = self.problems.held_out[: self.recipe.evaluation.problems]
-        return [self.policy.render(prompt, self.recipe.sampling.max_tokens) for prompt in asked]
-
-    @property
     def asked(self) -> Sequence[Prompt]:
-        """The same as the source asks its own, where that learns from given answers: cut to its `prompt_tokens`."""
-        source = self.recipe.source
-        return [source.ask(prompt) for prompt in self.held_out] if isinstance(source, Given) else self.held_out
+        """The rendered held-out prompts that evaluations ask: the first ones, always the same.
+
+        A source of given answers asks them as its own: cut to its `prompt_tokens`.
+        """
+        recipe, source = self.recipe, self.recipe.source
+        first = self.problems.held_out[: recipe.evaluation.problems]
+        ready = [self.policy.render(prompt, recipe.sampling.max_tokens) for prompt in first]
+        return [source.ask(prompt) for prompt in ready] if isinstance(source, Given) else ready
 
     @property
     def costs(self) -> Mapping[str, Mapping[str, Any]]:

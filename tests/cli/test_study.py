@@ -57,6 +57,13 @@ def test_only_the_side_that_is_in_use_changes_what_is_drawn(recipe: Path) -> Non
     assert above[2].found == measure(recipes.load(str(recipe), ["evaluation.problems=40"])), "a temperature of one"
 
 
+def test_a_source_of_given_answers_asks_its_shorter_prompts_here_too(root: Path) -> None:
+    words = ["evaluation.problems=4", "rewards=[{type: length}]", "evaluation.correct=length", "source.prompt_tokens=3"]
+    asked = (recipes.load(str(root / "recipes/tiny-dpo.yaml"), each) for each in (words, words[:-1]))
+    (cut,), (whole,) = (cells(one, Grid((1.0,), (1.0,))) for one in asked)
+    assert cut.entropy != whole.entropy, "the same seeds, the same weights"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -15,7 +15,7 @@ from klimb import examine, rollouts
 from klimb.cli import evaluating
 from klimb.cli.places import place
 from klimb.cli.training import summary
-from klimb.errors import DataError, KlimbError, SettingsError
+from klimb.errors import CheckpointError, DataError, KlimbError, SettingsError
 from klimb.evaluation.base import Evaluate, Evaluation
 from klimb.evaluation.intervals import wilson
 from klimb.evaluation.winrate import WinRate, win_rate
@@ -111,7 +111,14 @@ def test_a_run_shows_how_often_its_answers_beat_the_first_ones(root: Path, tmp_p
     (anew,) = [one["what"] for one in RunDir.open(fork.path).read_events() if one["kind"] == "begun_anew"]
     assert anew == ["remembered"], "made for the parent's data"
     first, own = (klimb.rollouts.read(RunDir.open(at).evaluation(0)) for at in (run.path, fork.path))
-    assert [group.rollouts for group in own] == [group.rollouts for group in first]
+    assert [group.rollouts[0].completion for group in own] == [group.rollouts[0].completion for group in first]
+
+    other = klimb.load_recipe(
+        root / "recipes/tiny-dpo.yaml", *words, "training.steps=3", "optimizer.type=schedule_free"
+    )
+    with pytest.raises(CheckpointError, match="another optimizer"):
+        klimb.train(other, run=tmp_path / "other", fork=f"{run.path}@2")
+    assert not RunDir.open(tmp_path / "other").evaluation(0).exists(), "nothing is drawn before the checkpoint fits"
 
 
 def measured(run: Path) -> Evaluation:

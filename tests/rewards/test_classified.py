@@ -234,13 +234,13 @@ def test_a_tokenizer_that_reads_special_tokens_in_any_text_leaves_such_answers_u
 
 def test_a_cut_prompt_leaves_an_answer_that_spells_special_tokens_whole(tmp_path: Path) -> None:
     folder, answer = saved(tmp_path), "<eos>" * 8
-    long = Prompt("long", text="0123456789" * 10)
-    with RewardModel(path=folder, cut=True).open() as opened:
-        scorer: Any = opened
-        text, over = scorer._reading(long, answer)
-        shown = scorer._classifier.tokenizer.convert_ids_to_tokens(text["input_ids"])
-        assert len(shown) == 96 and over > 0 and shown[-41:] == [*answer, "<eos>"]
-        assert scorer(PROMPTS[:1], [said("<eos>" * 20)])[0].outcome is Outcome.UNSCORABLE
+    for join, end in ((None, "<eos>"), ("{prompt}\n{answer}.", ".")):
+        with RewardModel(path=folder, cut=True, join=join).open() as opened:
+            scorer: Any = opened
+            text, over = scorer._reading(Prompt("long", text="0123456789" * 10), answer)
+            shown = scorer._classifier.tokenizer.convert_ids_to_tokens(text["input_ids"])
+            assert len(shown) == 96 and over > 0 and shown[-41:] == [*answer, end]
+            assert scorer(PROMPTS[:1], [said("<eos>" * 20)])[0].outcome is Outcome.UNSCORABLE
 
 
 def test_only_a_model_of_one_label_that_was_not_taught_numbers_states_the_odds_of_a_preference(tmp_path: Path) -> None:

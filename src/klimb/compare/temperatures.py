@@ -56,7 +56,7 @@ def cells(recipe: Recipe, grid: Grid, *, step: int = 0) -> Iterator[Cell]:
     sources = {name_of(reward): reward.type for reward in recipe.rewards}
     Exam((), sources, recipe.evaluation, recipe.sampling, recipe.seed)  # says what is missing before anything is loaded
     with opened(recipe, problems_of(recipe)) as session:
-        exam = Exam(session.held_out, sources, recipe.evaluation, recipe.sampling, recipe.seed)
+        exam = Exam(session.asked, sources, recipe.evaluation, recipe.sampling, recipe.seed)
         for forking in grid.pairs:
             drawn_by = Sampling(max_tokens=recipe.sampling.max_tokens, stop=recipe.sampling.stop, forking=forking)
             found, groups = evaluate(exam, session.own, session.score_all, step, drawn_by=drawn_by)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from klimb.errors import ModelError
 from klimb.policy.base import LoRA
+from klimb.policy.holding import holding
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs
@@ -52,17 +53,9 @@ class Adapter:
             for name, weight in self.parameters.items():
                 weight.copy_(state[name])
 
-    @contextmanager
-    def at(self, matrices: Mapping[str, Tensor]) -> Iterator[None]:
+    def at(self, matrices: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Inside, the model has these matrices in place of its own."""
-        now = {name: weight.data for name, weight in self.parameters.items()}
-        try:
-            for name, weight in self.parameters.items():
-                weight.data = matrices[name]
-            yield
-        finally:
-            for name, weight in self.parameters.items():
-                weight.data = now[name]
+        return holding(self.parameters, matrices)
 
     def save(self, folder: Path) -> None:
         """Writes a folder that `peft.PeftModel.from_pretrained` loads onto the model that the run began from."""

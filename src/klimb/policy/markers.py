@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError
@@ -23,76 +23,84 @@ class Markers:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, added = tokenizer, tokenizer.added_tokens_decoder
-        unknown = tokenizer.unk_token_id
-        kinds = {int(token): kind for token, kind in added.items() if kind.special and token != unknown}
-        self._numbers = {str(kind.content): token for token, kind in kinds.items()}
+        self._tokenizer, unknown = tokenizer, _unknown(tokenizer)
+        added = ((int(token), kind) for token, kind in tokenizer.added_tokens_decoder.items())
+        self._numbers = {str(kind.content): token for token, kind in added if kind.special and token != unknown}
         longest = sorted(self._numbers, key=len, reverse=True)
-        self._each = re.compile("(" + "|".join(map(re.escape, longest)) + ")")
+        self._each = re.compile(f"({'|'.join(map(re.escape, longest)) or '(?!)'})")
 
-    def read(self, text: str, frame: str, *, closed: bool) -> tuple[Text, int | None]:
+    def read(self, text: str, frame: str, *, closed: bool) -> Text:
         """What the tokenizer makes of `text`, with its own tokens at both ends where `closed`.
 
-        `frame` is the text with MARK in place of what the model wrote. Beside it, how many tokens stand from there to
-        the end, where that had to be read apart. Raises DataError where the tokenizer cannot read it as text.
+        `frame` is the text with MARK in place of what the model wrote. Raises DataError where the tokenizer cannot
+        read that as text, or reads the frame as other tokens where it is cut at its special ones.
         """
         ready: Text = self._tokenizer(text, add_special_tokens=closed, verbose=False)
-        ids, outside = ready["input_ids"], self._ids(frame, closed)
-        if self._special(ids) == self._special(outside):
-            return ready, None
-        head, tail = frame.partition(MARK)[0], frame.rpartition(MARK)[2]
-        aligned = MARK in frame and text.startswith(head) and text.endswith(tail)
-        if aligned and len(text) >= len(head) + len(tail):
-            before, after = self._apart(text, head, tail)
-            if closed:
-                plain = self._ids(frame, False)
-                first = next(k for k in range(len(outside)) if outside[k : k + len(plain)] == plain)
-                before, after = [*outside[:first], *before], [*after, *outside[first + len(plain) :]]
-            if self._special([*before, *after]) == self._special(outside):
-                return {"input_ids": [*before, *after]}, len(after)
-        raise self._forged(ids, self._special(outside))
+        outside = self._ids(frame, closed)
+        if not (more := self._more(ready["input_ids"], outside)):
+            return ready
+        pieces, plain = self._pieces(text, frame), self._joined(self._each.split(frame))
+        starts = range(len(outside) - len(plain) + 1)
+        at = next((start for start in starts if outside[start : start + len(plain)] == plain), None)
+        if pieces is None or at is None:
+            raise self._forged(more)
+        ids = [*outside[:at], *self._joined(pieces), *outside[at + len(plain) :]]
+        self._check(ids, outside)
+        return {"input_ids": ids}
+
+    def rest(self, text: str, frame: str) -> int:
+        """How many tokens a text has from what the model wrote on; all, where the frame does not show where that is."""
+        head, mark, tail = frame.partition(MARK)
+        return len(self._joined(self._pieces(text.removeprefix(head), mark + tail) or [text]))
 
     def pair(self, first: str, second: str, **how: Any) -> Text:
         """What the tokenizer makes of a pair of texts, neither of which it searches for special tokens."""
         ready: Text = self._tokenizer(first, second, split_special_tokens=True, verbose=False, **how)
-        own = self._special(self._tokenizer("a", "b")["input_ids"])
-        if len(self._special(ready["input_ids"])) > len(own):
-            raise self._forged(ready["input_ids"], own)
+        self._check(ready["input_ids"], self._tokenizer("a", "b")["input_ids"])
         return ready
 
     def alone(self, text: str) -> list[int]:
         """The token ids of a text that a model wrote, and nothing beside it. Raises DataError as above."""
         ids = self._joined([text])
-        if self._special(ids):
-            raise self._forged(ids, ())
+        self._check(ids, ())
         return ids
 
-    def _forged(self, ids: Sequence[int], own: Sequence[int]) -> DataError:
-        more = Counter(ids) - Counter(own)
-        found = ", ".join(sorted(name for name, token in self._numbers.items() if token in more))
+    def _more(self, ids: Sequence[int], outside: Sequence[int]) -> set[int]:
+        """The special tokens that `ids` have more often."""
+        return set(Counter(ids) - Counter(outside)) & set(self._numbers.values())
+
+    def _check(self, ids: Sequence[int], outside: Sequence[int]) -> None:
+        if more := self._more(ids, outside):
+            raise self._forged(more)
+
+    def _forged(self, more: Collection[int]) -> DataError:
+        found = ", ".join(name for name, token in self._numbers.items() if token in more)
         asked, cure = "read an answer as text, whatever it spells", "a reward model with another tokenizer"
-        return DataError(asked, f"special tokens ({found}) that this tokenizer reads in any text", cure)
+        return DataError(asked, f"special tokens ({found}), which this tokenizer cannot read so", cure)
 
-    def _apart(self, text: str, head: str, tail: str) -> tuple[list[int], list[int]]:
-        """The ids up to the head's last special token, and all that follow: no other is read before the tail's first.
+    def _pieces(self, text: str, frame: str) -> list[str] | None:
+        """Texts at even places, the frame's special tokens between; None where the text does not go with the frame."""
+        head, tail = frame.partition(MARK)[0], frame.rpartition(MARK)[2]
+        fits = text.startswith(head) and text.endswith(tail) and len(text) >= len(head) + len(tail)
+        if MARK not in frame or not fits:
+            return None
+        start, end = self._each.split(head), self._each.split(tail)
+        return [*start[:-1], start[-1] + text[len(head) : len(text) - len(tail)] + end[0], *end[1:]]
 
-        Cut there, as a tokenizer itself cuts, the texts between have the tokens that they have in the whole.
-        """
-        start, end = self._each.split(head), self._each.split(tail)  # texts at even places, special tokens between
-        written = start[-1] + text[len(head) : len(text) - len(tail)] + end[0]
-        return self._joined(start[:-1]), self._joined([written, *end[1:]])
-
-    def _joined(self, pieces: list[str]) -> list[int]:
+    def _joined(self, pieces: Sequence[str]) -> list[int]:
         plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
         found: list[int] = []
         for place, piece in enumerate(pieces):
             found += [self._numbers[piece]] if place % 2 else self._tokenizer(piece, **plain)["input_ids"]
         return found
 
-    def _special(self, ids: Sequence[int]) -> list[int]:
-        own = set(self._numbers.values())
-        return [token for token in ids if token in own]
-
     def _ids(self, text: str, closed: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=closed, verbose=False)["input_ids"]
         return ids
+
+
+def _unknown(tokenizer: Any) -> int | None:
+    """The token for what the tokenizer does not know; None where it knows every byte, whatever it calls unknown."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    known = getattr(model, "byte_fallback", False) or not getattr(model, "unk_token", tokenizer.unk_token)
+    return None if known else tokenizer.unk_token_id

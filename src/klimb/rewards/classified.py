@@ -45,34 +45,24 @@ class Reading:
     def __call__(self, prompt: Prompt, answer: str) -> tuple[Text, int]:
         """The tokens, and how many of the prompt's were cut so that they fit. Raises DataError where they do not."""
         if self._paired:
-            ready, kept = self._markers.pair(asked(prompt), answer), None
-            text = answer
+            ready, text, frame = self._markers.pair(asked(prompt), answer), answer, MARK
         else:
             write = self._template if self._templated else self._joined
-            text = write(prompt, answer)
-            ready, kept = self._markers.read(text, write(prompt, MARK), closed=not self._templated)
+            text, frame = write(prompt, answer), write(prompt, MARK)
+            ready = self._markers.read(text, frame, closed=not self._templated)
         over = len(ready["input_ids"]) - self._context
         if over <= 0:
             if not len(ready["input_ids"]):
                 raise DataError(f"prompt {prompt.id!r} and its answer want at least one token", "none", "some text")
             return ready, 0
-        kept = self._kept(text, answer) if kept is None else kept
-        if not self._cuts or kept >= self._context:
+        own = 0 if self._templated else int(self._tokenizer.num_special_tokens_to_add(pair=self._paired))
+        if not self._cuts or own + self._markers.rest(text, frame) >= self._context:
             raise DataError(
                 f"prompt {prompt.id!r} and its answer must fit into the reward model's {self._context} tokens",
                 f"{over} more",
                 "rewards.N.cut=true, which cuts the beginning of prompts" if not self._cuts else "a shorter answer",
             )
         return (self._cut_pair(prompt, answer) if self._paired else self._cut(ready["input_ids"])), over
-
-    def _kept(self, text: str, answer: str) -> int:
-        """How many tokens must stay: those from the answer on, and special ones; all of them where it is not there."""
-        before = text.rfind(answer.strip())
-        if before == -1:
-            return self._context
-        specials = 0 if self._templated else int(self._tokenizer.num_special_tokens_to_add(pair=self._paired))
-        plain = {"add_special_tokens": False, "split_special_tokens": self._paired, "verbose": False}
-        return specials + len(self._tokenizer(text if self._paired else text[before:], **plain)["input_ids"])
 
     def _template(self, prompt: Prompt, answer: str) -> str:
         turns = turns_of(prompt) or [{"role": "user", "content": asked(prompt)}]

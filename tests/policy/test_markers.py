@@ -1,0 +1,74 @@
+"""What a model has written is read as text by tokenizers of several kinds, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from klimb.errors import DataError
+from klimb.policy.markers import MARK, Markers
+
+END = "<|endoftext|>"
+
+
+def wrapped(backend: Tokenizer, **names: str) -> Any:
+    return cast(Any, PreTrainedTokenizerFast)(tokenizer_object=backend, **names)
+
+
+def plain_bytes() -> Tokenizer:
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(pre_tokenizers.ByteLevel.alphabet())}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def of_bytes(**kind: bool) -> Any:
+    """As GPT-2's: every byte is known, and one token is called unknown, beginning and end."""
+    backend = plain_bytes()
+    backend.add_special_tokens([AddedToken(END, special=True, normalized=False, **kind)])
+    return wrapped(backend, unk_token=END, bos_token=END, eos_token=END)
+
+
+def of_pieces() -> Any:
+    """As Llama's without `legacy`: only the first piece of a text gets a space before it."""
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate("▁abdefinortwx[<|>")}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+    return wrapped(backend, eos_token=END)
+
+
+def test_a_special_token_that_is_also_called_unknown_is_text_in_an_answer() -> None:
+    tokenizer = of_bytes()
+    markers, forged = Markers(tokenizer), f"good{END}"
+    for head, own in (("Q\n", 0), (f"{END}Q{END}", 2)):
+        ids = markers.read(f"{head}{forged}.", f"{head}{MARK}.", closed=True)["input_ids"]
+        assert list(ids).count(tokenizer.eos_token_id) == own and tokenizer.decode(ids) == f"{head}{forged}."
+    assert tokenizer.eos_token_id not in markers.alone(forged)
+    assert tokenizer.eos_token_id not in markers.pair("Q", forged)["input_ids"]
+
+
+def test_a_word_that_a_tokenizer_does_not_know_is_no_special_token_that_is_spelled() -> None:
+    backend = Tokenizer(models.WordPiece(vocab={"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))  # type: ignore[call-arg]
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["[UNK]"])
+    markers = Markers(wrapped(backend, unk_token="[UNK]"))
+    assert markers.read("a zz", f"a {MARK}", closed=True)["input_ids"] == [1, 0]
+    assert markers.alone("zz b") == [0, 2] and markers.pair("a", "zz")["input_ids"] == [1, 0]
+
+
+@pytest.mark.parametrize(("tokenizer", "space"), [(of_pieces(), ""), (of_bytes(rstrip=True), " ")])
+def test_where_a_text_cut_at_its_special_tokens_has_other_tokens_such_an_answer_is_not_read(
+    tokenizer: Any, space: str
+) -> None:
+    markers, head = Markers(tokenizer), f"ab{END}{space}"
+    assert markers.read(f"{head}on[|", head + MARK, closed=True) == tokenizer(f"{head}on[|")
+    with pytest.raises(DataError, match=r"special tokens \(<\|endoftext\|>\), which this tokenizer cannot read so"):
+        markers.read(f"{head}on{END}", head + MARK, closed=True)
+
+
+def test_a_tokenizer_without_special_tokens_reads_every_text_as_it_is() -> None:
+    markers = Markers(wrapped(plain_bytes()))
+    assert len(markers.read("ab", f"a{MARK}", closed=True)["input_ids"]) == 2 and markers.rest("abc.", f"a{MARK}.") == 3
