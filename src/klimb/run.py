@@ -21,7 +21,9 @@ from klimb.tracking.hub import Tracking
 from klimb.tracking.report import write_report
 
 if TYPE_CHECKING:
+    from klimb.training.loop import Crew
     from klimb.training.state import Progress
+    from klimb.training.updater import Updater
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,37 @@ def _check_initial(session: Session, began: str, initial: str) -> None:
         )
 
 
+def _restored(
+    session: Session, begun: Beginning, log: Tracking, crew: Crew, optimizer: Updater, fresh: Progress
+) -> Progress:
+    """Puts the saved state back that a run begins from. Raises CheckpointError or ModelError where it does not fit."""
+    from klimb.training import loop, state
+    from klimb.training.keeping import is_own
+
+    assert begun.start is not None
+    _check_initial(session, state.read_progress(begun.start).initial, fresh.initial)
+    lacking = session.win is not None and not begun.rundir.evaluation(0).is_file()
+    first = {name: w.detach().clone() for name, w in session.policy.named_parameters()} if lacking else {}
+    anew: list[str] = []
+    keepers = {name: one for name, one in crew.keepers.items() if not (begun.forked and is_own(one))}
+    restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
+    anew += sorted(crew.keepers.keys() - keepers.keys())
+    progress = replace(restored, fingerprint=fresh.fingerprint)
+    if lacking:  # drawn only now, that the checkpoint is known to fit
+        log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
+        draw_first(session, begun.rundir, first)
+    session.sampler.refresh()
+    crew.moved()
+    if anew:
+        fork = begun.rundir.config()["fork"]
+        log.event("begun_anew", what=anew, why=f"{fork} knows nothing of it, or only for its own data and settings")
+        loop.save(crew, progress)  # in place of the checkpoint it was forked from, which lacks them
+    return progress
+
+
 def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     """Builds the crew, puts a saved state back, and trains."""
     from klimb.training import loop, state
-    from klimb.training.keeping import is_own
     from klimb.training.updater import open_updater
 
     session, critic = _add_critic(session)
@@ -157,21 +186,5 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     if describe := getattr(crew.experience, "describe", None):
         log.event("source", how=describe())
     if begun.start is not None:
-        _check_initial(session, state.read_progress(begun.start).initial, initial)
-        lacking = session.win is not None and not begun.rundir.evaluation(0).is_file()
-        first = {name: w.detach().clone() for name, w in session.policy.named_parameters()} if lacking else {}
-        anew: list[str] = []
-        keepers = {name: one for name, one in crew.keepers.items() if not (begun.forked and is_own(one))}
-        restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
-        anew += sorted(crew.keepers.keys() - keepers.keys())
-        progress = replace(restored, fingerprint=progress.fingerprint)
-        if lacking:  # drawn only now, that the checkpoint is known to fit
-            log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
-            draw_first(session, begun.rundir, first)
-        session.sampler.refresh()
-        crew.moved()
-        if anew:
-            fork = begun.rundir.config()["fork"]
-            log.event("begun_anew", what=anew, why=f"{fork} knows nothing of it, or only for its own data and settings")
-            loop.save(crew, progress)  # in place of the checkpoint it was forked from, which lacks them
+        progress = _restored(session, begun, log, crew, optimizer, progress)
     return loop.train(crew, progress)

@@ -42,7 +42,7 @@ PAPERS = [
     (Reinforce(), {"baseline": "group", "level": "token", "decay": 0.9, **kl("reward", "k1")}),
     (RLOO(), kl("reward", "k1")),
     (PPO(), {"eps_low": 0.2, "eps_high": 0.2, "gamma": 1.0, "lam": 0.95, "whiten": True, "value_weight": 0.1,
-             "value_clip": 0.2, "trunk": True, **kl("reward", "k1")}),
+             "value_clip": 0.2, "value": {"type": "head"}, "trunk": True, **kl("reward", "k1")}),
     (GRPO(), {"eps_low": 0.2, "eps_high": 0.2, **kl("loss", "k3")}),
     (DrGRPO(length=3), {"length": 3, "eps_low": 0.2, "eps_high": 0.2, **kl("loss", "k3")}),
     (DAPO(), {"eps_low": 0.2, "eps_high": 0.28, "length": 1024, "buffer": 0, "penalty": 1.0, **kl("loss", "k3")}),
