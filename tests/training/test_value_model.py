@@ -89,6 +89,17 @@ def recipe(steps: int, **sections: Any) -> Recipe:
     return resolve(Recipe, base | sections)
 
 
+def goes_on_to_the_same_bytes(run: Path, chosen: dict[str, Any]) -> Path:
+    """The last checkpoint of a run of two steps, of which the second was lost and done again."""
+    last = run / "checkpoints/step-000002"
+    klimb.train(recipe(2, **chosen), run=run)
+    whole = content(run)
+    shutil.rmtree(last)
+    klimb.train(recipe(2, **chosen), run=run)
+    assert content(run) == whole
+    return last
+
+
 def test_a_stopped_run_in_half_precision_goes_on_to_the_same_bytes_from_a_reward_models_head(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     folder = reward_model(tmp_path / "judge", layers=1)
@@ -96,19 +107,14 @@ def test_a_stopped_run_in_half_precision_goes_on_to_the_same_bytes_from_a_reward
         "model": {"name": "tiny", "precision": "bfloat16", "tiny": {"hidden": 32, "layers": 1}},
         "objective": {"type": "ppo", "value": {"type": "model", "path": str(folder)}},
     }
-    run, last = tmp_path / "run", tmp_path / "run/checkpoints/step-000002"
-    klimb.train(recipe(2, **chosen), run=run)
-    whole = content(run)
-    shutil.rmtree(last)
-    klimb.train(recipe(2, **chosen), run=run)
-    assert content(run) == whole
+    last = goes_on_to_the_same_bytes(tmp_path / "run", chosen)
     critic = load_file(last / "value_model.safetensors")
     assert {held.dtype for held in critic.values()} == {torch.float32}
     assert any((held != held.bfloat16().float()).any() for held in critic.values()), "the masters, not what computes"
     assert not (last / "critic.safetensors").exists()
     moments = load_file(last / "optimizer.safetensors")
     assert all((moments[f"second.value_model.{name}"] > 0).any() for name in critic)
-    lines, events = (getattr(RunDir.open(run), f"read_{what}")() for what in ("metrics", "events"))
+    lines, events = (getattr(RunDir.open(tmp_path / "run"), f"read_{what}")() for what in ("metrics", "events"))
     assert all({"value/loss", "value/mean", "value/explained_variance"} <= set(line) for line in lines[1:])
     assert abs(lines[1]["value/mean"]) > 0.01, "no head of zeros"
     how = next(event["how"] for event in events if event["kind"] == "policy")
@@ -211,12 +217,7 @@ def test_it_learns_whole_beside_an_adapter_and_under_schedule_free_and_goes_on_t
     tiny: dict[str, Any] = {"name": "tiny", "tiny": {"hidden": 32, "layers": 1}}
     averages: dict[str, Any] = {"model": tiny, "optimizer": {"type": "schedule_free", "lr": 0.003, "warmup": 0}}
     chosen = {"model": tiny | {"lora": {"rank": 2}}} if how == "lora" else averages
-    run, last = tmp_path / "run", tmp_path / "run/checkpoints/step-000002"
-    klimb.train(recipe(2, **chosen), run=run)
-    whole = content(run)
-    shutil.rmtree(last)
-    klimb.train(recipe(2, **chosen), run=run)
-    assert content(run) == whole
+    last = goes_on_to_the_same_bytes(tmp_path / "run", chosen)
     begun = open_value_model(None, SMALL, load(SMALL), 0)[0].state()
     critic, moments = load_file(last / "value_model.safetensors"), load_file(last / "optimizer.safetensors")
     assert critic.keys() == begun.keys()
