@@ -48,6 +48,7 @@ MORE: dict[str, tuple[Outcome, str]] = {
 EITHER = {"gigabyte": WRONG, "eat": FAILED, "print a gigabyte": SCORED, "kill parent": WRONG}
 """What a slow machine does not end in time; of an end and a value, either may be first."""
 SLOW = {"threads", "files", "fork bomb", "gigabyte", "eat", "print a gigabyte"}
+"""What has to do much before it fails: with less time, on a busy machine, it is late before it is what it is."""
 MARKS = dict.fromkeys(SLOW, (pytest.mark.slow,))
 HARD = [pytest.param(name, id=name, marks=MARKS.get(name, ())) for name in dict.fromkeys((*MORE, *EITHER))]
 
@@ -72,7 +73,8 @@ def _read(file: Path) -> bytes:
 
 @pytest.mark.parametrize("deed", HARD)
 def test_each_is_counted_under_its_own_cause_in_time_alone_and_leaves_nothing(deed: str) -> None:
-    with function("single") as score:
+    deadline = DEADLINE * 5 if deed in SLOW else DEADLINE
+    with function("single", deadline) as score:
         score([asked()], [said("12")])
         start = time.monotonic()
         (found,) = score([asked()], [said(deed)])
@@ -80,7 +82,7 @@ def test_each_is_counted_under_its_own_cause_in_time_alone_and_leaves_nothing(de
         others = score([asked()] * 2, [said("13"), said("12")])
     assert fits(deed, found), found
     assert [one.value for one in others] == [0.0, 1.0]
-    assert took < DEADLINE + 1.0
+    assert took < deadline + 1.0
     assert not hidden()
 
 
