@@ -7,7 +7,7 @@ stopped goes on where it was; `--table` only reads what is there. The first arm 
 prompt (the interval is over resampled prompts, each with all its seeds) and by seed (Student's t, from three seeds).
 `scores` are those that a run's arms and the judge of its gain gave in training, summed over its steps; a source that is
 measured and used by nobody is not counted, nor is held-out evaluation. `mean score` is shown where what says what is
-correct gives more than 0 and 1.
+correct gives more than 0 and 1. A second table counts, for each side of the prompts, which source a bandit chose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import laser_choices
 import pyarrow.parquet as pq
 from pairing import Of, answers, difference, mean, right, score, settings
 from selection_study import prepared
@@ -28,10 +29,9 @@ from studies import Words, interval, run_all, spent, train
 from objectives import Arm, lines_of
 
 
-def paid(asked: Mapping[str, Any]) -> tuple[set[str], str]:
+def paid(asked: dict[str, Any]) -> tuple[set[str], str]:
     """The sources that a run with these settings learns from, and the judge of its gain ('' where it has none)."""
-    arms = {one["name"] or one["type"] for one in asked["rewards"] if one["weight"] != 0}
-    return arms, str(asked["combining"].get("judge", ""))
+    return set(laser_choices.arms(asked)), str(asked["combining"].get("judge", ""))
 
 
 def asked(run: Path) -> Counter[str]:
@@ -81,7 +81,7 @@ def row(arm: str, runs: Sequence[Path], control: Sequence[Path], sides: Sequence
 
 
 def table(arms: Sequence[Arm], out: Path) -> str:
-    """The study's table in Markdown; its first arm is what the others are compared with."""
+    """The study's tables in Markdown; its first arm is what the others are compared with."""
     runs = {
         name: [arm.run(out) for arm in arms if arm.name == name] for name in dict.fromkeys(arm.name for arm in arms)
     }
@@ -92,7 +92,9 @@ def table(arms: Sequence[Arm], out: Path) -> str:
     heads = ["arm", "accuracy by seed", "accuracy", *sides, *less, *(["mean score", *less] if graded else [])]
     heads += ["scores", "of these the judge's", "entropy", "s a step"]
     lines = [f"| {' | '.join(heads)} |", "|" + len(heads) * " --- |"]
-    return "\n".join([*lines, *(row(name, some, runs[first], sides, graded) for name, some in runs.items())])
+    lines += [row(name, some, runs[first], sides, graded) for name, some in runs.items()]
+    ended = {name: some for name, some in runs.items() if all(lines_of(run) is not None for run in some)}
+    return "\n".join(lines) + f"\n\n{laser_choices.table(ended)}".rstrip()
 
 
 def main() -> None:

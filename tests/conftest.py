@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The shapes in signatures are checked here and only here (docs/architecture.md).
 install_import_hook("klimb.functional", "beartype.beartype")
 
+PAGES = ("klimb.tracking.report.draw", "klimb.tracking.proxies.draw")
+"""What draws the charts of a report."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -30,3 +33,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of real data sets (../shared/data) beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_charts() -> Iterator[None]:
+    """The charts of a report take half of the time of a short run: drawn in tests/tracking alone, and in programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PAGES:
+            patch.setattr(name, lambda *_, **__: "<svg></svg>")
+        yield

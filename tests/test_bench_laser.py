@@ -61,7 +61,8 @@ def test_the_study_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path)
     first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     assert all(f"{name}-{seed}: done" in first for name in ("laser", "low", "mean") for seed in (0, 1))
     again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
-    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in again.splitlines() if "|" in line]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in again.splitlines() if "|" in line]
+    head, _, *rows = lines[:5]
     assert [row[0] for row in rows] == ["laser", "low", "mean"] and {len(row) for row in rows} == {len(head)}
     cost = {row[0]: (row[head.index("scores")], row[head.index("of these the judge's")]) for row in rows}
     assert cost["low"] == ("768", "0") and cost["mean"] == ("3072", "0"), "3 steps of 256 answers, by 1 and by 4 arms"
@@ -72,6 +73,9 @@ def test_the_study_runs_goes_on_and_prints_its_table(root: Path, tmp_path: Path)
     assert cost["laser"] == (f"{768 + judged['gain'] / 2:.0f}", f"{judged['gain'] / 2:.0f}") and judged["gain"] > 0
     assert all(line in first for line in again.splitlines() if line.startswith("|"))
     assert rows[0][head.index("less `laser`, by prompt")] == "" != rows[1][head.index("less `laser`, by prompt")]
+    choices = {row[0]: list(map(int, row[2:])) for row in lines[7:]}
+    assert lines[5][:3] == ["arm", "side", "prompts of the last third"] and set(choices) == {"laser", "low"}
+    assert choices["low"][1] == choices["low"][0] == sum(choices["laser"][1:]) > 0 == sum(choices["low"][2:])
 
 
 def test_what_is_held_out_is_in_nothing_that_the_refusals_are_learned_from(

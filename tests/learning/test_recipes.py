@@ -11,13 +11,13 @@ import torch
 import klimb
 
 EACH = [
-    "reinforce", "rloo", "grpo-kl", "dr-grpo", "dapo", "gspo", "gspo-token", "cispo", "reinforce-pp",
+    "rpg", "reinforce", "rloo", "grpo-kl", "dr-grpo", "dapo", "gspo", "gspo-token", "cispo", "reinforce-pp",
     "reinforce-pp-baseline", "rpg-refreshed", "ppo", "schedule-free",
 ]  # fmt: skip
 SLOW = [pytest.param(f"tiny-{name}", marks=pytest.mark.slow) for name in EACH]
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-rpg", *SLOW])
+@pytest.mark.parametrize("name", ["tiny", *SLOW])
 def test_a_tiny_recipe_raises_its_reward_and_leaves_a_complete_run(name: str, root: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     started = time.process_time()
