@@ -102,12 +102,16 @@ def _keepers(session: Session, buffer: Keeper | None, combiner: Combiner) -> dic
 def _learner(session: Session, optimizer: Updater) -> Learner:
     """What turns a batch into an update, with the reference and what else its objective wants carried."""
     from klimb.policy.against import Against
+    from klimb.policy.recomputing import recompute_beyond
     from klimb.training.carrying import open_carriers
     from klimb.training.remembered import Remembered
     from klimb.training.step import Learner
     from klimb.training.weighing import Passes
 
     recipe = session.recipe
+    for one in (session.policy, *([session.value_model.trunk] if session.value_model else [])):
+        if not recipe.model.checkpointing:
+            recompute_beyond(one.model, recipe.training.micro_tokens)
     reference = _reference(session) if recipe.objective.refers else None
     carriers = open_carriers(
         carried_of(recipe), session.policy.named_parameters, reference.named_parameters if reference else None

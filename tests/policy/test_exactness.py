@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from klimb.batch import Batch, Outputs
 from klimb.objectives import GRPO
 from klimb.policy import attention
 from klimb.policy.policy import Policy
+from klimb.policy.recomputing import recompute_beyond
 from tests.policy.zoo import CONFIGS, alone, batch_of, gradients, largest_gap, model_of, policy_of
 
 EVERY = pytest.mark.parametrize("name", CONFIGS)
@@ -102,6 +105,32 @@ def test_checkpointing_gives_the_same_gradients(name: str) -> None:
     found = gradients(recomputed.model, (batch.weight * second.logp).sum())
     assert all(torch.equal(found[weight], wanted[weight]) for weight in wanted)
     assert "checkpointing in 3 layers" in recomputed.describe()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize(("most", "again"), [(1.0, 0), (0.9, 1), (0.6, 2), (0.01, 3)])
+def test_of_a_pass_that_is_too_long_as_many_layers_run_again_as_there_are_tokens_too_many(
+    name: str, most: float, again: int
+) -> None:
+    kept, recomputed = policy_of(CONFIGS[name]), policy_of(CONFIGS[name])
+    batch, ran = batch_of((50, 70), ((0, 40), (1, 40))), list[tuple[int, int]]()
+    layers = [one for one in recomputed.model.modules() if isinstance(one, GradientCheckpointingLayer)]
+    for place, layer in enumerate(layers):
+        layer.forward = partial(_counted, layer.forward, place, ran)
+    recomputed(batch)
+    assert [place for place, _ in ran] == [0, 1, 2]
+    recompute_beyond(recomputed.model, round(most * ran.pop()[1]))
+    ran.clear()
+    assert batch.weight is not None
+    wanted = gradients(kept.model, (batch.weight * kept(batch).logp).sum())
+    found = gradients(recomputed.model, (batch.weight * recomputed(batch).logp).sum())
+    assert all(torch.equal(found[weight], wanted[weight]) for weight in wanted)
+    assert sorted(place for place, _ in ran) == sorted([0, 1, 2, *range(again)])
+
+
+def _counted(forward: Any, place: int, ran: list[tuple[int, int]], hidden: torch.Tensor, *args: Any, **kw: Any) -> Any:
+    ran.append((place, hidden.shape[:-1].numel()))
+    return forward(hidden, *args, **kw)
 
 
 @pytest.mark.parametrize("tokens", [1, 16, 30])

@@ -83,3 +83,33 @@ def test_outside_of_a_step_of_several_parts_autograd_has_every_gradient() -> Non
     after = torch.autograd.grad(loss(policy, batch), weights)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     gradients.close()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_gradients_are_told_in_the_order_of_the_parameters_whichever_came_first(precision: str) -> None:
+    policy = load(PolicySettings(precision=precision), seed=1)
+    gradients = Gradients(policy.named_parameters())
+    gradients.begin(2)
+    for batch in parts(policy.model.config.vocab_size)[:2]:
+        loss(policy, batch).backward()  # type: ignore[no-untyped-call]
+    assert list(gradients.found()) == [name for name, _ in policy.named_parameters()]
+    gradients.close()
+
+
+def test_float32_gradients_lie_in_one_block_and_are_those_of_autograd() -> None:
+    policy = load(PolicySettings(precision="float32"), seed=1)
+    wanted = added_up_exactly(policy)
+    policy.model.zero_grad()
+    gradients = Gradients(policy.named_parameters())
+    gradients.begin(3)
+    for batch in parts(policy.model.config.vocab_size):
+        loss(policy, batch).backward()  # type: ignore[no-untyped-call]
+    found = gradients.found()
+    assert len({one.untyped_storage().data_ptr() for one in found.values()}) == 1
+    tied = next(name for name, one in policy.named_parameters() if sinking.of(one) is not None and "embed" in name)
+    for name, gradient in wanted.items():
+        if name == tied:
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(found[name], gradient), name
+    gradients.close()

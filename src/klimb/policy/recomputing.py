@@ -1,4 +1,4 @@
-"""Activation checkpointing: each layer runs again in the backward pass, so that only its input is kept."""
+"""Activation checkpointing: a layer runs again in the backward pass, so that only its input is kept."""
 
 from __future__ import annotations
 
@@ -11,15 +11,33 @@ from torch.utils.checkpoint import checkpoint
 
 def recompute_layers(model: Any) -> str:
     """Makes each layer recompute itself in the backward pass."""
+    count = _wrapped(model, 0)
+    return f"activation checkpointing in {count} layers" if count else "no layer can be checkpointed"
+
+
+def recompute_beyond(model: Any, tokens: int) -> None:
+    """Makes a pass of more than `tokens` keep about the activations of one of so many: its first layers run again.
+
+    One row, or one group that cannot be cut, may be longer than what a pass is meant to hold. The gradient is the same
+    to the bit.
+    """
+    _wrapped(model, tokens)
+
+
+def _wrapped(model: Any, most: int) -> int:
+    """How many layers there are, each of which now recomputes itself where a pass has more than `most` tokens."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)
-    return f"activation checkpointing in {len(layers)} layers" if layers else "no layer can be checkpointed"
+    for place, layer in enumerate(layers):
+        layer.forward = partial(_run, layer.forward, place / len(layers), most)
+    return len(layers)
 
 
-def _recomputed(forward: Any, *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
+def _run(forward: Any, place: float, most: int, *args: Any, **kwargs: Any) -> Any:
+    """`place`: the share of the layers that come before; so large a part of a pass as is too much runs again."""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    tokens = hidden.shape[:-1].numel()
+    if not torch.is_grad_enabled() or place * tokens >= tokens - most:
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

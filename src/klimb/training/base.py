@@ -101,7 +101,8 @@ class Training(Settings):
     """How many batches are sampled and learned from."""
     micro_tokens: Annotated[int, Field(ge=16)] = 512
     """The most tokens (prompts once, completions) in one forward and backward pass. A choice of memory (0.8 MB a token
-    for a 135M model); the result is the same but for rounding."""
+    for a 135M model); the result is the same but for rounding. What cannot be cut and is longer (one row, the answers
+    of a pair) keeps no more: some of its layers run again in the backward pass."""
     correction: Correction = NoCorrection()
     """What is done about the difference between sampler and trainer log-probs."""
     patience: Annotated[int, Field(ge=1)] = 3

@@ -1,8 +1,8 @@
-"""The gradients of one optimizer step: of bfloat16 parameters added up in float32 over several backward passes.
+"""The gradients of one optimizer step, added up in float32 over several backward passes.
 
 Sums live in one block for each step: gradients that are made one by one between activations leave holes in the heap.
 The output layer and the embedding add to theirs without a gradient of their own in between (policy/sinking.py).
-With one part a step nothing is added, so nothing is lost in bfloat16, and the block is half as large.
+With one part a step nothing is added, so nothing is lost in bfloat16, and a bfloat16 parameter's is half as large.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Gradients:
     def begin(self, parts: int) -> None:
         """Clears them before a step that will be made of `parts` backward passes."""
         self.clear()
-        halves = {name: p for name, p in self.parameters.items() if p.dtype == torch.bfloat16}
-        self._sums = _block(halves, torch.float32 if parts > 1 else torch.bfloat16)
-        for name, parameter in halves.items() if parts > 1 else ():
-            sinking.put(parameter, partial(self._sink, name))
+        self._sums = _blocks(self.parameters, torch.float32 if parts > 1 else None)
+        for name, parameter in self.parameters.items():
+            if self._sums[name].dtype == torch.float32:
+                sinking.put(parameter, partial(self._sink, name))
 
     def clear(self) -> None:
         """Forgets every gradient, and frees the block: the sampler needs the memory next."""
@@ -41,9 +41,9 @@ class Gradients:
             sinking.put(parameter, None)
 
     def found(self) -> dict[str, Tensor]:
-        """The gradient of each parameter that has one, in its dtype."""
-        own = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
-        return own | {name: self._sums[name] for name in self._filled}
+        """The gradient of each parameter that has one, in its dtype; in one order, for sums of norms round."""
+        found = {n: self._sums[n] if n in self._filled else p.grad for n, p in self.parameters.items()}
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
 
     def bad(self) -> list[str]:
         """The names of the parameters whose gradient is not finite."""
@@ -73,7 +73,7 @@ class Gradients:
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         def add(parameter: Tensor) -> None:
-            """Moves a bfloat16 gradient into its sum as soon as it is complete."""
+            """Moves a gradient into its sum as soon as it is complete."""
             if name not in self._sums or parameter.grad is None:
                 return
             if name in self._filled:
@@ -86,12 +86,13 @@ class Gradients:
         return add
 
 
-def _block(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Room for a gradient of each parameter, all in one piece of memory for each device."""
+def _blocks(parameters: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Room for a gradient of each parameter, in `dtype` or its own: one piece of memory for each device and dtype."""
     made: dict[str, Tensor] = {}
-    for device in {parameter.device for parameter in parameters.values()}:
-        here = {name: p for name, p in parameters.items() if p.device == device}
+    kinds = {name: (parameter.device, dtype or parameter.dtype) for name, parameter in parameters.items()}
+    for kind in dict.fromkeys(kinds.values()):
+        here = {name: p for name, p in parameters.items() if kinds[name] == kind}
         sizes = [p.numel() for p in here.values()]
-        parts = torch.empty(sum(sizes), dtype=dtype, device=device).split(sizes)
+        parts = torch.empty(sum(sizes), dtype=kind[1], device=kind[0]).split(sizes)
         made |= {name: part.view(p.shape) for (name, p), part in zip(here.items(), parts, strict=True)}
     return made
