@@ -8,10 +8,16 @@ from collections.abc import Sequence
 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs `klimb` with these words (by default the process's own) and exits with its code."""
+    from klimb import cycles
     from klimb.cli.failures import guarded
 
+    cycles.search_rarely()
     given = list(sys.argv[1:] if words is None else words)
-    sys.exit(guarded(lambda: _run(given), given))
+    code = guarded(lambda: _run(given), given)
+    cycles.search_as_usual()
+    if words is None:
+        cycles.search_no_more()
+    sys.exit(code)
 
 
 def _run(words: list[str]) -> int:

@@ -12,6 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from klimb import cycles
 from klimb.errors import ModelError
 from klimb.policy import hardware
 from klimb.policy.base import PolicySettings
@@ -36,6 +37,7 @@ def load(settings: PolicySettings, seed: int = 0, speaks: bool = True) -> Policy
     Where it need not speak its output layer is left out: a folder without one will do, and only values can be read.
     Raises ModelError for a model that is missing, broken, or not a causal language model.
     """
+    cycles.search_as_usual()
     hardware.keep_freed_pages()
     hardware.bound_primitives()
     device = hardware.device_of(settings.device)
