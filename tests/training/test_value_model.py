@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from klimb.batch import Batch
 from klimb.cli.arithmetic import arithmetic
+from klimb.cli.needs import of_recipe
+from klimb.config import dump
+from klimb.critic import critic_of
 from klimb.errors import ModelError, SettingsError
 from klimb.policy import reward_head
 from klimb.policy.loading import load
@@ -15,7 +19,7 @@ from klimb.policy.value_model import open_value_model
 from klimb.rewards.exact import Exact
 from klimb.rewards.reward_model import RewardModel, scores_raw
 from klimb.types import Completion, Finish, Group, Prompt, Rollout
-from tests.training.value_models import SMALL, recipe, reward_model
+from tests.training.value_models import SMALL, ppo, recipe, reward_model
 
 
 def test_what_it_cannot_begin_as_or_go_with_is_refused(tmp_path: Path) -> None:
@@ -56,3 +60,19 @@ def test_a_reward_models_head_begins_in_the_units_of_the_rewards_that_it_gives(s
         assert (f"less 0.7, over {std:.4g}: in normalised rewards" in how) == normalised
         assert scores_raw([Exact(), RewardModel(path=folder, normalised=normalised)], folder) != normalised
     assert not scores_raw([RewardModel(path=tmp_path / "another", normalised=False)], folder)
+
+
+def test_the_units_are_those_of_the_rewards_of_the_same_folder_however_it_is_spelled_and_the_doctor_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = reward_model(tmp_path / "judge", reward_head.Scale(0.7, 4.0, 8), layers=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for spelled in ("judge", "~/judge", "./judge/../judge", str(folder)):
+        for normalised in (True, False):
+            rewards = [{"type": "reward_model", "path": spelled, "normalised": normalised}]
+            made = recipe(1, **ppo(path=str(folder)), rewards=rewards)
+            Path("a.yaml").write_text(json.dumps(dump(made)))
+            (critic,) = [found for found in of_recipe("a.yaml") if found.name == "critic"]
+            assert critic.state == "ok" and ("in normalised rewards" in critic.text) == normalised, spelled
+            assert (found := critic_of(made, load(SMALL))) is not None and found[1] == critic.text
