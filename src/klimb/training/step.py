@@ -55,8 +55,9 @@ class Learner:
 
     @property
     def several(self) -> bool:
-        """Whether the trainer's log-probs are measured before the first pass."""
-        return self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
+        """Whether the trainer's log-probs are measured before the first pass: not where nothing reads any."""
+        wanted = self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
+        return wanted and self.objective.reads_logp
 
     @property
     def updaters(self) -> Sequence[Updater]:
