@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.training.keeping import Keeper
     from klimb.training.loop import Crew, Evaluate
+    from klimb.training.own_critic import OwnCritic
     from klimb.training.state import SaveModel
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
@@ -80,18 +81,18 @@ def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Update
         watch=watch,
         moved=moved,
         tidy=release_freed_pages if policy.weights >= LARGE else lambda: None,
-        keepers={**learner.carriers, **_keepers(session, kept, combiner)},
+        keepers={**learner.carriers, **_keepers(session, learner, kept, combiner)},
         observe=combiner.observe,
         alarm=Watcher(recipe.alerts, rundir.read_metrics(), rundir.read_events(), log.event),
     )
 
 
-def _keepers(session: Session, buffer: Keeper | None, combiner: Combiner) -> dict[str, Keeper]:
+def _keepers(session: Session, learner: Learner, buffer: Keeper | None, combiner: Combiner) -> dict[str, Keeper]:
     """What has a state beside the policy's whole weights and what the objective wants carried, by name."""
     policy = session.policy
     every = {
         "critic": policy.critic,
-        "value_model": session.value_model,
+        "value_model": learner.critic,
         "lora": policy.adapter,
         "buffer": buffer,
         "combining": combiner.keeper,
@@ -132,8 +133,18 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
         carriers=carriers,
         temperature=recipe.sampling.temperature if recipe.source.replays else None,
         behaviour=isinstance(recipe.source, Replays) and recipe.source.old == "behaviour",
-        critic=session.value_model,
+        critic=_own_critic(session),
     )
+
+
+def _own_critic(session: Session) -> OwnCritic | None:
+    """The critic with a model of its own and its optimizer, where there is one."""
+    from klimb.training.own_critic import OwnCritic
+
+    model, wanted = session.value_model, session.recipe.objective.value_model
+    if model is None or wanted is None:
+        return None
+    return OwnCritic(model, session.recipe.optimizer, wanted.lr)
 
 
 def _combiner(session: Session, learner: Learner) -> Combiner:

@@ -27,7 +27,8 @@ def measure(recipe: Recipe, *, step: int = 0, before: Path | None = None) -> Eva
     """Asks the recipe's held-out problems once of its model; `step` seeds the draws as that step of a run does.
 
     `before` is the file of the answers from before training, which `evaluation.win` needs. Raises KlimbError where it
-    is not there, RewardError where no source says what is correct, DataError, ModelError, GenerationError.
+    is not there, DataError where it answers none of the prompts (or the data cannot be used), RewardError where no
+    source says what is correct, ModelError, GenerationError.
     """
     wins = recipe.evaluation.win is not None
     if wins and (before is None or not before.is_file()):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klimb.config import dump
 from klimb.crew import open_crew
+from klimb.critic import add_critic
 from klimb.errors import KlimbError, ModelError
 from klimb.evaluation.accuracy import correct_source
 from klimb.examiner import draw_first, sources_of
@@ -103,34 +103,6 @@ def _finished(begun: Beginning, recipe: Recipe) -> bool:
     return begun.start is not None and step_of(begun.start) >= recipe.training.steps
 
 
-def _add_critic(session: Session) -> tuple[Session, str]:
-    """The session with the critic that its objective asks for, and where that begins. Raises ModelError."""
-    from klimb.policy.value_model import open_value_model
-    from klimb.rewards.reward_model import scores_raw
-
-    recipe, wanted = session.recipe, session.recipe.objective.value_model
-    if wanted is None:
-        return session, _add_head(session)
-    normalised = not scores_raw(recipe.rewards, wanted.path)
-    model, how = open_value_model(wanted.path, recipe.model, session.policy, recipe.seed, normalised)
-    return replace(session, value_model=model), f"; a critic with a model of its own: {how}"
-
-
-def _add_head(session: Session) -> str:
-    """Gives the policy the head that its objective asks for, and says where it begins. Raises ModelError."""
-    from klimb.policy import reward_head
-    from klimb.policy.loading import folder_of
-
-    recipe = session.recipe
-    if not recipe.objective.critic:
-        return ""
-    session.policy.add_critic(recipe.objective.moves_trunk)
-    folder = None if recipe.objective.reads_value or recipe.model.name == "tiny" else folder_of(recipe.model.name)
-    if folder is None or not reward_head.begin(session.policy, folder):
-        return "; a value head of zeros"
-    return "; a value head that begins as its folder has it"
-
-
 def _check_initial(session: Session, began: str, initial: str) -> None:
     if began != initial:
         raise ModelError(
@@ -173,13 +145,12 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     from klimb.training import loop, state
     from klimb.training.updater import open_updater
 
-    session, critic = _add_critic(session)
+    session, critic = add_critic(session)
     log.event("policy", how=f"{session.policy.describe()}{critic}")
     log.event("sampler", how=session.sampler.describe())
     for source, note in getattr(session.score_all, "notes", {}).items():
         log.event("reward", source=source, how=note)
-    learning = (one.named_parameters() for one in (session.policy, session.value_model) if one is not None)
-    optimizer = open_updater(session.recipe.optimizer, chain.from_iterable(learning))
+    optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())
     initial = session.policy.version()
     progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)
     crew = open_crew(session, begun.rundir, log, optimizer)

@@ -17,6 +17,7 @@ from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
+from klimb.training.updater import not_averaged
 
 FREE = ("run", "note", "trackers", "checkpoints", "alerts")
 """Settings that change nothing about what is learned, and so may differ when a run goes on."""
@@ -38,18 +39,21 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
 
     Raises RunError where the run that is there has other settings or data, CheckpointError where a fork has no source.
     """
+    files = {str(file): _content(file) for file in recipe.files()}
+    critic = _critic(recipe, files)
     config = {
         "settings": dump(recipe),
         "data": data,
         "klimb": __version__,
         "fork": fork,
-        "files": {str(file): _content(file) for file in recipe.files()},
+        "files": files,
+        "critic": critic,
     }
     fresh = not RunDir(path).exists
     if fork and not fresh:
         raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
     if fork:
-        _origin(fork)
+        _check_average(recipe, _origin(fork))
     rundir = RunDir.create(path, config, environment()) if fresh else RunDir.open(path)
     with rundir.own():
         if not fresh:
@@ -67,7 +71,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             for one in broken:
                 checkpoint.set_aside(one)
             broken = []
-            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, dump(recipe)))
+            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, critic))
             rundir.event("forked", origin=fork)
         for one in broken:
             place = checkpoint.set_aside(one)
@@ -92,11 +96,29 @@ def _origin(fork: str) -> Path:
     return checkpoint.verified(folder)
 
 
-def _left_behind(fork: str, settings: Mapping[str, Any]) -> list[str]:
-    """The files of its checkpoint that a fork with these settings does not go on from: those of another critic."""
-    before = RunDir.open(fork.rpartition("@")[0]).config().get("settings", {})
-    old, new = (one.get("objective", {}).get("value") for one in (before, settings))
-    return [] if old == new else ["value_model.safetensors"]
+def _check_average(recipe: Recipe, origin: Path) -> None:
+    """Refuses a fork whose value head has no part in the average that it goes on with, before it has a directory."""
+    headed = recipe.objective.critic and recipe.objective.value_model is None
+    if headed and recipe.optimizer.type == "schedule_free" and not (origin / "critic.safetensors").is_file():
+        raise not_averaged("critic.bias")
+
+
+def _critic(recipe: Recipe, files: Mapping[str, str]) -> dict[str, str] | None:
+    """What a critic with a model of its own begins as: a folder's files, or nothing but the policy; None without one.
+
+    It stands in config.json, so that a fork knows whether it goes on with the same critic, wherever that lies.
+    """
+    wanted = recipe.objective.value_model
+    if wanted is None or wanted.path is None:
+        return None if wanted is None else {}
+    folder = wanted.path.expanduser()
+    return {Path(file).name: held for file, held in files.items() if Path(file).parent == folder} or {str(folder): ""}
+
+
+def _left_behind(fork: str, critic: Mapping[str, str] | None) -> list[str]:
+    """The files of its checkpoint that a fork whose critic begins as this does not go on from: another critic's."""
+    before = RunDir.open(fork.rpartition("@")[0]).config().get("critic")
+    return [] if before == critic else ["value_model.safetensors"]
 
 
 def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> None:

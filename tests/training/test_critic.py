@@ -106,12 +106,13 @@ def test_values_are_measured_once_before_the_first_pass_and_old_log_probs_with_t
             torch.testing.assert_close(part.old, known.logp)
 
 
-def test_a_reward_model_makes_no_forward_pass_before_its_loss() -> None:
+@pytest.mark.parametrize("passes", [Passes(), Passes(epochs=2), Passes(minibatches=2)], ids=str)
+def test_a_reward_model_makes_no_forward_pass_before_its_loss(passes: Passes) -> None:
     pairs = [
         replace(one, rollouts=tuple(replace(r, label=label) for r, label in zip(one.rollouts, LABELS, strict=True)))
         for one in groups(4, 2)
     ]
-    made, forwards = learner(objective=BradleyTerry()), [0, 0]
+    made, forwards = learner(objective=BradleyTerry(), passes=passes), [0, 0]
     real = made.policy
 
     def watching(part: Batch) -> Outputs:
@@ -119,7 +120,7 @@ def test_a_reward_model_makes_no_forward_pass_before_its_loss() -> None:
         return real(part)
 
     run(replace(made, policy=watching), Batch.of(pairs))
-    assert forwards == [0, 1]
+    assert forwards == [0, passes.epochs * passes.minibatches]
 
 
 def test_the_explained_variance_is_that_of_the_values_before_the_update_over_the_whole_batch() -> None:

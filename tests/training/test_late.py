@@ -25,6 +25,7 @@ def test_weights_that_come_in_later_are_refused_with_a_cure(tmp_path: Path) -> N
     chosen = settings(objective={"type": "ppo"}, training={"steps": 2})
     with pytest.raises(CheckpointError, match=r"critic\.bias.*one average.*without --fork"):
         klimb.train(resolve(Recipe, chosen), run=tmp_path / "second", fork=f"{tmp_path / 'first'}@1")
+    assert not (tmp_path / "second").exists(), "no directory is left behind that can only fail again"
 
 
 def test_a_critics_pass_before_the_first_update_gives_the_entropies_that_rank_too() -> None:

@@ -13,7 +13,6 @@ from klimb.cli import recipes
 from klimb.cli.findings import BAD, Finding, Probe, safely
 
 if TYPE_CHECKING:
-    from klimb.objectives.critics import ValueModel
     from klimb.policy.policy import Policy
     from klimb.recipe import Recipe
 
@@ -87,19 +86,19 @@ def _policy(recipe: Recipe) -> Iterator[Finding]:
 
     policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
     yield Finding("policy", "ok", policy.describe())
-    if (wanted := recipe.objective.value_model) is not None:
-        yield from safely("critic", lambda: _critic(wanted, recipe, policy))
+    yield from safely("critic", lambda: _critic(recipe, policy))
     with recipe.generator.open(policy) as sampler:
         describe = getattr(sampler, "describe", None)
         if describe is not None:
             yield Finding("sampler", "ok", str(describe()))
 
 
-def _critic(wanted: ValueModel, recipe: Recipe, policy: Policy) -> Iterator[Finding]:
-    """How a critic with a model of its own begins."""
-    from klimb.policy.value_model import open_value_model
+def _critic(recipe: Recipe, policy: Policy) -> Iterator[Finding]:
+    """How a critic with a model of its own begins, where there is one."""
+    from klimb.critic import critic_of
 
-    yield Finding("critic", "ok", open_value_model(wanted.path, recipe.model, policy, recipe.seed)[1])
+    if (found := critic_of(recipe, policy)) is not None:
+        yield Finding("critic", "ok", found[1])
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

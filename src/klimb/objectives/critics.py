@@ -19,13 +19,16 @@ class ValueHead(Settings):
 class ValueModel(Settings):
     """A second model with a head of one value, as in InstructGPT: its loss moves nothing of the policy.
 
-    It takes the memory and time of one more model that learns, all of it, also where the policy has an adapter.
+    Its optimizer is that of the policy's settings, with moments, gradient norm and clip of its own. It takes the memory
+    and time of one more model that learns, all of it, also where the policy has an adapter.
     """
 
     type: Literal["model"] = "model"
     path: Path | None = None
     """What it begins as: a reward model's folder, whose head it keeps, or another model with the policy's tokenizer;
     unset = `model.name`, with a head of zeros."""
+    lr: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Its learning rate after the warm-up; unset = `optimizer.lr`. The value loss is times `value_weight` besides."""
 
 
 AnyCritic = Annotated[ValueHead | ValueModel, Field(discriminator="type")]

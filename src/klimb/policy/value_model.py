@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from klimb.policy.base import PolicySettings
     from klimb.policy.policy import Policy
 
-KEEPER = "value_model"
-"""The name of its file in a checkpoint, and what its parameters' names begin with."""
-
 
 class ValueModel:
-    """V(s_t) = w . h_t + b, h_t the last hidden state of its own trunk where token t is predicted. A keeper."""
+    """V(s_t) = w . h_t + b, h_t the last hidden state of its own trunk where token t is predicted."""
 
     def __init__(self, trunk: Policy) -> None:
         self.trunk = trunk
@@ -35,23 +32,16 @@ class ValueModel:
         return value
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Its weights, each once, as `value_model.<name>`."""
-        yield from ((f"{KEEPER}.{name}", weight) for name, weight in self.trunk.named_parameters())
+        """Its weights, each once, the head's last, as `critic.weight` and `critic.bias`."""
+        yield from self.trunk.named_parameters()
 
-    def state(self) -> Mapping[str, Tensor]:
-        """Its weights by name."""
-        return {name: weight.detach() for name, weight in self.trunk.named_parameters()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Puts saved weights back, in place. Raises KeyError, and changes nothing, where they are of another model."""
-        own = dict(self.trunk.named_parameters())
-        for name in sorted(own.keys() | state.keys()):
-            wanted, found = (held[name].shape if name in held else None for held in (own, state))
+    def check(self, weights: Mapping[str, Tensor]) -> None:
+        """Raises KeyError where saved weights are of another model: lacking, left over or of another shape."""
+        own: dict[str, Tensor] = dict(self.trunk.named_parameters())
+        for name in sorted(own.keys() | weights.keys()):
+            wanted, found = (held[name].shape if name in held else None for held in (own, weights))
             if wanted != found:
                 raise KeyError(f"weights of this model: {name} wants {_shape(wanted)}, found {_shape(found)}")
-        with torch.no_grad():
-            for name, weight in own.items():
-                weight.copy_(state[name])
 
 
 def open_value_model(

@@ -144,9 +144,9 @@ def _others(reward: RewardModel) -> Scorer:
 
 
 def scores_raw(rewards: Iterable[object], path: Path | None) -> bool:
-    """Whether one of the sources of reward takes the scores of the model at `path` as they are."""
-    models = [one for one in rewards if isinstance(one, RewardModel)]
-    return any(one.path == path and one.normalised is False for one in models)
+    """Whether a source of reward takes the scores of the model at `path` as they are, in whatever spelling."""
+    raw = [one.path for one in rewards if isinstance(one, RewardModel) and one.normalised is False]
+    return path is not None and path.expanduser().resolve() in {one.expanduser().resolve() for one in raw}
 
 
 def _scale(reward: RewardModel, scale: Scale | None) -> Scale:

@@ -110,12 +110,7 @@ GLOSSARY: tuple[Metric, ...] = (
     ),
     Metric("replay/<name>", "none", "a further measure of what is replayed"),
     # critic
-    Metric(
-        "value/loss",
-        "reward^2",
-        "the critic's loss: half the squared, clipped distance from the returns",
-        "down",
-    ),
+    Metric("value/loss", "reward^2", "the critic's loss: half the squared, clipped distance from the returns", "down"),
     Metric(
         "value/explained_variance",
         "share",
@@ -151,8 +146,11 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("preference/<name>", "none", "a further measure of the preferences that are trained on"),
     # optimizer
     Metric("optim/lr", "rate", "learning rate of this step"),
-    Metric("optim/grad_norm", "norm", "norm of the whole gradient before clipping"),
+    Metric("optim/grad_norm", "norm", "norm of the policy's whole gradient, with a value head's, before clipping"),
     Metric("optim/skipped", "count", "optimizer steps left out because they would not have been finite", "down"),
+    Metric("optim/critic_lr", "rate", "learning rate of a critic's own model"),
+    Metric("optim/critic_grad_norm", "norm", "norm of the gradient of a critic's own model, before clipping"),
+    Metric("optim/critic_skipped", "count", "steps of a critic's own model left out: gradient not finite", "down"),
     Metric("optim/<name>", "none", "a further measure of the optimizer"),
     # lengths and counts
     Metric("length/mean", "tokens", "mean length of the completions, EOS included"),

@@ -31,7 +31,8 @@ class Optimizer(Settings):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """What the learning rate does after the warm-up: stays, or falls to where one step more would be zero."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
-    """The largest norm of the whole gradient; a larger one is scaled down to it."""
+    """The largest norm of a model's whole gradient; a larger one is scaled down to it. A critic with a model of its own
+    is held to it by itself."""
 
 
 class AdamW(Optimizer):
@@ -106,8 +107,9 @@ class Training(Settings):
     correction: Correction = NoCorrection()
     """What is done about the difference between sampler and trainer log-probs."""
     patience: Annotated[int, Field(ge=1)] = 3
-    """After this many batches without an update, each for something not finite and none better in between (batches
-    without a signal do not count), the run returns to its last good checkpoint and stops."""
+    """After this many batches without an update (of the policy, or of a critic with a model of its own), each for
+    something not finite and none better in between (batches without a signal do not count), the run returns to its last
+    good checkpoint and stops."""
 
 
 class Checkpoints(Settings):

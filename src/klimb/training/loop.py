@@ -78,9 +78,9 @@ class Crew:
     alarm: Alarm | None = None
     """Looks at each step's metrics, and may want the run to stop."""
     keepers: Mapping[str, Keeper] = field(default_factory=dict)
+    """What else has a state that goes into every checkpoint, by the name of its file."""
     observe: Callable[[int, float | None], dict[str, float]] = lambda step, loss: {}
     """Told each step's number and loss once it is over: what combines the rewards may learn from it."""
-    """What else has a state that goes into every checkpoint, by the name of its file."""
 
 
 class _Stop(Exception):
@@ -105,7 +105,7 @@ def train(crew: Crew, progress: Progress) -> Progress:
                     save(crew, progress)
                 _halt(crew, progress, saved=due)
         except _Stop:
-            crew.learner.optimizer.clear()
+            crew.learner.clear()
             if progress.step and not (crew.rundir.checkpoints / checkpoint.name_of(progress.step)).exists():
                 save(crew, progress)
             assert flag.signal is not None
@@ -118,10 +118,10 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
     step = progress.step + 1
     groups = crew.experience.groups(step)
     _heed(flag)
-    lr = learning_rate(crew.schedule, step, crew.learner.settings.steps)
+    lr, critic_lr = _rates(crew, step)
     crew.tidy()
-    before = crew.learner.optimizer.count
-    tally = learn(crew.learner, Batch.of(groups), lr, seed_of(crew.seed, step), crew.watch, lambda: _heed(flag))
+    seed, before = seed_of(crew.seed, step), crew.learner.optimizer.count
+    tally = learn(crew.learner, Batch.of(groups), lr, seed, crew.watch, lambda: _heed(flag), critic_lr)
     with crew.watch.stage("save"):
         rollouts.write(crew.rundir.rollout(step), groups, step)
         if left := discarded(crew.experience):
@@ -133,12 +133,20 @@ def _advance(crew: Crew, progress: Progress, flag: StopFlag) -> Progress:
             crew.sampler.refresh()
     metrics = tally.metrics() | believing.metrics(tally) | summarise(groups, left, scored(crew.experience))
     metrics |= dict(crew.experience.metrics()) | {"optim/lr": lr} | crew.observe(step, metrics.get("loss"))
+    metrics |= {} if critic_lr is None else {"optim/critic_lr": critic_lr}
     if crew.due(step, crew.learner.settings.steps):
         metrics |= evaluated(crew, step)
     _tell_skipped(crew, step, tally)
     _record(crew, step, metrics)
-    bad = 0 if moved else progress.bad + bool(tally.skipped)
+    bad = progress.bad + 1 if tally.stuck else 0 if moved else progress.bad
     return replace(progress, step=step, updates=crew.learner.optimizer.count, bad=bad)
+
+
+def _rates(crew: Crew, step: int) -> tuple[float, float | None]:
+    """The learning rates of a step: the policy's, and that of a critic with a model of its own, where there is one."""
+    critic, steps = crew.learner.critic, crew.learner.settings.steps
+    own = None if critic is None else learning_rate(critic.schedule, step, steps)
+    return learning_rate(crew.schedule, step, steps), own
 
 
 def _halt(crew: Crew, progress: Progress, saved: bool) -> None:

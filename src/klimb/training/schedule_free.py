@@ -18,9 +18,9 @@ import schedulefree
 import torch
 from torch import Tensor
 
-from klimb.errors import CheckpointError
 from klimb.training.base import ScheduleFree
 from klimb.training.gradients import Gradients
+from klimb.training.updater import not_averaged
 
 COUNTERS = "counters"
 """The name of (updates, sum of the average's weights, largest learning rate) in a saved state, in float64."""
@@ -114,11 +114,7 @@ class MasterScheduleFree:
         Raises CheckpointError where weights come in later: the average and its counters are of all weights together.
         """
         if anew:
-            raise CheckpointError(
-                "begin some weights anew under optimizer.type=schedule_free",
-                f"the checkpoint has no {min(anew)}, and one average over all weights",
-                "a checkpoint of a run that had them, or a run of its own without --fork",
-            )
+            raise not_averaged(min(anew))
         self.clear()
         k, weights, largest = moments[COUNTERS].tolist()
         self._put({name: moments[f"y.{name}"] for name in self.y})

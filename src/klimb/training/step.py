@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,11 +17,12 @@ from klimb.shapes import PerToken
 from klimb.training import believing
 from klimb.training.base import Training
 from klimb.training.carrying import Carrier
+from klimb.training.own_critic import OwnCritic
 from klimb.training.reference import Forward, measure, outputs, values
 from klimb.training.replaying import all_drawn_earlier, by_behaviour
 from klimb.training.selecting import clipped_of_all, ranked, reads_current, tell
 from klimb.training.stopwatch import Stopwatch
-from klimb.training.tally import Tally
+from klimb.training.tally import Tally, Updates
 from klimb.training.updater import Updater
 from klimb.training.weighing import Passes, corrected, minibatches, weigh
 
@@ -49,13 +50,24 @@ class Learner:
     """The temperature of the policy that learns; None = that at which the batch was drawn."""
     behaviour: bool = False
     """Whether the old policy of answers that are replayed is the one that drew them, and not the trainer's own."""
-    critic: Callable[[Batch], PerToken] | None = None
-    """What says the values where the policy itself does not."""
+    critic: OwnCritic | None = None
+    """What says the values where the policy itself does not, and what updates it."""
 
     @property
     def several(self) -> bool:
-        """Whether the trainer's log-probs are measured before the first pass."""
-        return self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
+        """Whether the trainer's log-probs are measured before the first pass: not where nothing reads any."""
+        wanted = self.objective.reads_old or self.passes.epochs * self.passes.minibatches > 1
+        return wanted and self.objective.reads_logp
+
+    @property
+    def updaters(self) -> Sequence[Updater]:
+        """The policy's optimizer, and that of a critic with a model of its own: its own norm and clip."""
+        return (self.optimizer,) if self.critic is None else (self.optimizer, self.critic.optimizer)
+
+    def clear(self) -> None:
+        """Forgets every gradient."""
+        for updater in self.updaters:
+            updater.clear()
 
     def now(self, batch: Batch) -> Outputs:
         """What the policy says of a batch, and its critic."""
@@ -68,15 +80,24 @@ class Learner:
 
 
 def learn(
-    learner: Learner, batch: Batch, lr: float, seed: int, watch: Stopwatch, stop: Callable[[], None] = lambda: None
+    learner: Learner,
+    batch: Batch,
+    lr: float,
+    seed: int,
+    watch: Stopwatch,
+    stop: Callable[[], None] = lambda: None,
+    critic_lr: float | None = None,
 ) -> Tally:
-    """Learns from one batch; `stop` may raise to abandon it as long as nothing has been updated."""
+    """Learns from one batch; `stop` may raise to abandon it as long as nothing has been updated.
+
+    `critic_lr` is the learning rate of a critic with a model of its own; None = the policy's.
+    """
     tally, tokens = Tally(), learner.settings.micro_tokens
     try:
         batch = _prepare(learner, batch, tokens, watch)
         tally.facts |= _known(batch)
     except NonFinite as fault:
-        tally.skipped.append(str(fault))
+        tally.updates.skipped.append(str(fault))
         return tally
     for minibatch in minibatches(batch, learner.passes, seed):
         asked = learner.measures_old(batch) or batch.value is not None  # and with them the entropies
@@ -88,14 +109,17 @@ def learn(
             continue
         tally.steps += 1
         try:
-            norm = _accumulate(learner, part, tally, watch, stop if tally.steps == 1 else lambda: None)
+            pending, norms = _accumulate(learner, part, watch, stop if tally.steps == 1 else lambda: None)
         except NonFinite as fault:
-            learner.optimizer.clear()
-            tally.skipped.append(str(fault))
+            learner.clear()
+            tally.updates.skipped.append(str(fault))
             continue
         with watch.stage("optimize"):
-            learner.optimizer.step(lr, norm)
-        tally.norms.append(norm)
+            if _update(learner.optimizer, lr, norms[0], tally.updates):
+                tally.merge(pending)
+            if learner.critic is not None:
+                rate = lr if critic_lr is None else critic_lr
+                _update(learner.critic.optimizer, rate, norms[1], tally.critic, "the critic's ")
     for carrier in learner.carriers.values():
         tally.facts |= carrier.observe(batch, tally.mean("policy/kl_ref"))
     return tally
@@ -146,11 +170,13 @@ def _ranked(learner: Learner, batch: Batch, tokens: int, watch: Stopwatch, fresh
         return ranked(batch, learner.selector, learner.policy, tokens)
 
 
-def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, stop: Callable[[], None]) -> float:
-    """Backward over every part of one optimizer step; returns the gradient's norm."""
-    parts = list(batch.split(learner.settings.micro_tokens))
-    learner.optimizer.begin(len(parts))
-    pending = Tally()
+def _accumulate(
+    learner: Learner, batch: Batch, watch: Stopwatch, stop: Callable[[], None]
+) -> tuple[Tally, list[float]]:
+    """Backward over every part of one optimizer step; gives its sums, and the gradient's norm of each updater."""
+    parts, pending = list(batch.split(learner.settings.micro_tokens)), Tally()
+    for updater in learner.updaters:
+        updater.begin(len(parts))
     with watch.stage("train"):
         for micro in parts:
             stop()
@@ -166,12 +192,20 @@ def _accumulate(learner: Learner, batch: Batch, tally: Tally, watch: Stopwatch, 
             terms.loss.backward()
             pending.add(terms, float(batch_weight(fair).sum()), _total(fair.kl_weight), _total(fair.whole))
             clipped_of_all(pending, learner.objective, now, fair)
-        norm = learner.optimizer.norm()
-    if not torch.isfinite(torch.tensor(norm)):
-        bad = learner.optimizer.bad_gradients()
-        raise NonFinite(f"gradient of {bad[0] if bad else 'the whole (its norm)'}")
-    tally.merge(pending)
-    return norm
+        return pending, [updater.norm() for updater in learner.updaters]
+
+
+def _update(optimizer: Updater, lr: float, norm: float, updates: Updates, whose: str = "") -> bool:
+    """One update, if its gradient is finite; else what is not is named, and the gradient is forgotten."""
+    if math.isfinite(norm):
+        optimizer.step(lr, norm)
+        updates.norms.append(norm)
+        return True
+    bad = optimizer.bad_gradients()
+    what = f"{whose}{bad[0]}" if bad else f"{whose or 'the '}whole (its norm)"
+    updates.skipped.append(f"gradient of {what}")
+    optimizer.clear()
+    return False
 
 
 def batch_weight(batch: Batch) -> PerToken:

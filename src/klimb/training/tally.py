@@ -12,6 +12,19 @@ from klimb.batch import Terms
 
 
 @dataclass(slots=True)
+class Updates:
+    """The updates of one model in a step: the gradient's norm at each, and what was not finite where none was made."""
+
+    norms: list[float] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something that was not finite kept it from every update."""
+        return bool(self.skipped) and not self.norms
+
+
+@dataclass(slots=True)
 class Tally:
     """What adds up over the parts of a batch."""
 
@@ -24,13 +37,25 @@ class Tally:
     """The sums of a critic beside a selector, and `fit_weight`, what their weights add up to."""
     fit_weight: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
+    updates: Updates = field(default_factory=Updates)
+    """The policy's updates; what was not finite before any gradient was there is among them."""
+    critic: Updates = field(default_factory=Updates)
+    """Those of a critic with a model of its own."""
     steps: int = 0
     values: dict[str, list[Tensor]] = field(default_factory=dict)
     """Values of which quantiles are told."""
     facts: dict[str, float] = field(default_factory=dict)
     """What is known of the whole batch, or carried from step to step, and so does not add up."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was not finite, wherever an update was not made for it."""
+        return [*self.updates.skipped, *self.critic.skipped]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something that was not finite kept the policy, or its critic, from every update."""
+        return self.updates.stuck or self.critic.stuck
 
     def add(self, terms: Terms, weight: float, kl_weight: float = 0.0, fit_weight: float = 0.0) -> None:
         """Adds one part's weighted sums, and what their weights add up to."""
@@ -61,9 +86,8 @@ class Tally:
         """Means over the trained tokens' weights; the loss is the mean over the optimizer steps that were taken."""
         loss = self.sums.pop("loss", 0.0)
         out = self._means() | self.facts
-        out["optim/skipped"] = float(len(self.skipped))
-        if self.norms:
-            out["loss"] = loss / len(self.norms)
+        if norms := self.updates.norms:
+            out["loss"] = loss / len(norms)
         tokens = self.counts.get("tokens", 0.0)
         out["tokens/trained"] = self.counts.get("weighted", 0.0)
         if tokens and "entropy" in self.counts:
@@ -71,15 +95,22 @@ class Tally:
         if self.counts.get("gaps"):
             out["policy/gap"] = self.counts["gap"] / self.counts["gaps"]
             out["policy/gap_max"] = self.counts["gap_max"]
-        out |= self._selection()
-        if self.norms:
-            out["optim/grad_norm"] = sum(self.norms) / len(self.norms)
-        return out
+        return out | self._selection() | self._updates()
 
     def _means(self) -> dict[str, float]:
         """Each weighted sum over what its weights add up to."""
         pairs = ((self.sums, self.weight), (self.kl, self.kl_weight), (self.fit, self.fit_weight))
         return {name: value / weight for sums, weight in pairs if weight > 0 for name, value in sums.items()}
+
+    def _updates(self) -> dict[str, float]:
+        """Of the policy, and of a critic with a model of its own: updates left out, the mean norm of those made."""
+        out = {"optim/skipped": float(len(self.updates.skipped))}
+        if self.critic.norms or self.critic.skipped:
+            out["optim/critic_skipped"] = float(len(self.critic.skipped))
+        for name, made in (("optim/grad_norm", self.updates), ("optim/critic_grad_norm", self.critic)):
+            if made.norms:
+                out[name] = sum(made.norms) / len(made.norms)
+        return out
 
     def _selection(self) -> dict[str, float]:
         """What a selector kept; nothing where none was at work or no token could learn."""

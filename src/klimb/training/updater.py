@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
+from klimb.errors import CheckpointError
 from klimb.training.base import ScheduleFree
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ def open_updater(settings: AdamW | ScheduleFree, named: Iterable[tuple[str, Tens
     from klimb.training.optimizer import MasterAdamW
 
     return MasterAdamW(named, settings)
+
+
+def not_averaged(lacking: str) -> CheckpointError:
+    """The error where a checkpoint of an average over all weights has none of one that learns."""
+    return CheckpointError(
+        "begin some weights anew under optimizer.type=schedule_free",
+        f"the checkpoint has no {lacking}, and one average over all weights",
+        "a checkpoint of a run that had them, or a run of its own without --fork",
+    )
 
 
 def averaged(updater: Updater) -> AbstractContextManager[bool]:
