@@ -163,6 +163,17 @@ def test_a_reward_models_head_begins_in_the_units_of_the_rewards_that_it_gives(s
     assert not scores_raw([RewardModel(path=tmp_path / "another", normalised=False)], folder)
 
 
+def test_a_folder_that_is_called_as_the_built_in_model_is_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, policy = reward_model(tmp_path / "tiny", layers=8), load(SMALL)
+    monkeypatch.chdir(tmp_path)
+    there, found = (open_value_model(at, SMALL, policy, 0)[0].state() for at in (folder, Path("tiny")))
+    assert there.keys() == found.keys() and all(torch.equal(there[name], found[name]) for name in there)
+    chosen = recipe(1, objective={"type": "ppo", "value": {"type": "model", "path": "tiny"}})
+    assert any("0.1 M of the critic's own model" in line for line in arithmetic(chosen)), arithmetic(chosen)
+
+
 def test_values_alone_take_no_forward_pass_of_the_policy_unless_that_says_what_is_needed() -> None:
     made, batch = learner(), Batch.of(groups(2, 4))
     asked = ((Every(), Passes(), 0), (Top(share=0.5, entropy=CURRENT), Passes(), 1), (Every(), Passes(2, 1), 1))
