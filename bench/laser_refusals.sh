@@ -31,6 +31,7 @@ rm -rf $models/gate
 # Worth going on where `final` finds some answers right and some wrong on both sides, and two arms go with it on one side
 # and against it on the other.
 klimb train recipes/laser.yaml "combining={type: mean}" objective.beta=0 optimizer.lr=0 \
-    training.steps=8 evaluation.start=false evaluation.end=false checkpoints.every=8 run=$models/gate > $models/gate.log 2>&1
+    training.steps=8 evaluation.start=false evaluation.end=false checkpoints.every=8 run=$models/gate > $models/gate.log 2>&1 ||
+    { code=$?; tail $models/gate.log >&2; exit $code; }
 python bench/laser_gate.py $models/gate
 [ "${GATE:-0}" = 1 ] || python bench/laser_study.py bench/laser-refusals.yaml "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -37,6 +38,19 @@ def test_what_says_what_is_correct_is_no_arm_and_no_judge_of_a_gain(study: str, 
         assert recipe.evaluation.correct == "final" and weights["final"] == 0, name
         judge = getattr(recipe.combining, "judge", "")
         assert judge in ("", "gain") and (name.partition("-n")[0] in ("laser", "judged-single")) == bool(judge), name
+
+
+def test_the_study_of_refusals_says_why_its_gate_could_not_run_and_ends_as_it_did(root: Path, tmp_path: Path) -> None:
+    said = '#!/bin/sh\ncase "$*" in *run=runs/laser/gate*) echo "the gate is shut"; exit 3;; esac\n'
+    for name, text in (("klimb", said), ("python", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o700)
+    command, place = (
+        ["sh", str(root / "bench/laser_refusals.sh"), "data"],
+        f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+    )
+    done = subprocess.run(command, cwd=tmp_path, env={"PATH": place}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (3, "the gate is shut")
 
 
 def test_the_run_that_comes_first_in_the_tiny_study_is_supervised(root: Path) -> None:

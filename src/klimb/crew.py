@@ -11,6 +11,7 @@ from klimb.examiner import Version, asking
 from klimb.objectives.carried import Carried, Refresh
 from klimb.recipe import Recipe
 from klimb.rewards.combining.base import Combiner
+from klimb.rewards.combining.selected import Selected
 from klimb.rewards.scoring import name_of
 from klimb.rundir import RunDir
 from klimb.session import Session
@@ -39,6 +40,16 @@ def carried_of(recipe: Recipe) -> Carried:
     """What is carried for the objective, and the reference where the source says when it is the policy as it is."""
     wanted = recipe.objective.carried
     return replace(wanted, refresh=Refresh()) if recipe.source.renews else wanted
+
+
+def copies_of(recipe: Recipe) -> int:
+    """How many frozen copies of the initial policy a run loads; none with an adapter, which is taken off for it."""
+    if recipe.model.lora is not None:
+        return 0
+    refers, moves = recipe.objective.refers, carried_of(recipe).refresh is not None
+    drifts = isinstance(recipe.source, Given) and not recipe.objective.critic
+    looks = isinstance(recipe.combining, Selected) and recipe.combining.context == "initial"
+    return refers + ((drifts or looks) and (moves or not refers))
 
 
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
@@ -103,16 +114,12 @@ def _keepers(session: Session, learner: Learner, buffer: Keeper | None, combiner
 def _learner(session: Session, optimizer: Updater) -> Learner:
     """What turns a batch into an update, with the reference and what else its objective wants carried."""
     from klimb.policy.against import Against
-    from klimb.policy.recomputing import recompute_beyond
     from klimb.training.carrying import open_carriers
     from klimb.training.remembered import Remembered
     from klimb.training.step import Learner
     from klimb.training.weighing import Passes
 
     recipe = session.recipe
-    for one in (session.policy, *([session.value_model.trunk] if session.value_model else [])):
-        if not recipe.model.checkpointing:
-            recompute_beyond(one.model, recipe.training.micro_tokens)
     reference = _reference(session) if recipe.objective.refers else None
     carriers = open_carriers(
         carried_of(recipe), session.policy.named_parameters, reference.named_parameters if reference else None
@@ -149,11 +156,7 @@ def _own_critic(session: Session) -> OwnCritic | None:
 
 def _combiner(session: Session, learner: Learner) -> Combiner:
     """What makes one reward of several scores; models that it looks at prompts with are loaded when they are needed."""
-    from klimb.training.remembered import Remembered
-
-    there = learner.reference
-    frozen = there.policy if isinstance(there, Remembered) else None
-    return session.combiner(lambda: frozen or _reference(session))
+    return session.combiner(lambda: _initial(session, learner))
 
 
 def _supplies(session: Session, version: Callable[[], str], stage: Timer, combiner: Combiner) -> Supplies:
@@ -187,6 +190,17 @@ def _renewing(supplies: Supplies, learner: Learner) -> Supplies:
     return replace(supplies, renew=held.renew) if isinstance(held, Refreshed) else supplies
 
 
+def _initial(session: Session, learner: Learner) -> Policy | Started:
+    """The initial policy, frozen: the learner's reference where nothing moves that, else another copy."""
+    from klimb.policy.adapter import Started
+    from klimb.policy.policy import Policy
+    from klimb.training.remembered import Remembered
+
+    known = learner.reference.policy if isinstance(learner.reference, Remembered) else learner.reference
+    stays = carried_of(session.recipe).refresh is None
+    return known if stays and isinstance(known, Policy | Started) else _reference(session)
+
+
 def _reference(session: Session) -> Policy | Started:
     """The initial policy, frozen: with an adapter, the same weights and the adapter that the run began with."""
     from klimb.policy.adapter import Started
@@ -217,7 +231,6 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
     from klimb.evaluation.divergence import Divergence
     from klimb.evaluation.preferences import PreferenceExam
     from klimb.evaluation.reward_model import RewardExam, words_win
-    from klimb.training.remembered import Remembered
 
     recipe, source = session.recipe, session.recipe.source
     sampling, seed, tokens = recipe.sampling, recipe.seed, recipe.training.micro_tokens
@@ -232,6 +245,5 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     ask = asking(session, version, rundir, asked)
-    start = known.policy if isinstance(known, Remembered) else _reference(session)
-    far = Divergence(session.policy, start, session.own, sampling, seed, tokens)
+    far = Divergence(session.policy, _initial(session, learner), session.own, sampling, seed, tokens)
     return PreferenceExam(ask, far, asked, session.problems.given, most)

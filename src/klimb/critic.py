@@ -23,6 +23,7 @@ def add_critic(session: Session) -> tuple[Session, str]:
 
 def critic_of(recipe: Recipe, policy: Policy) -> tuple[ValueModel, str] | None:
     """The critic with a model of its own, and how its head begins, in words; None without one. Raises ModelError."""
+    from klimb.policy.recomputing import recompute_beyond
     from klimb.policy.value_model import open_value_model
     from klimb.rewards.reward_model import scores_raw
 
@@ -30,7 +31,9 @@ def critic_of(recipe: Recipe, policy: Policy) -> tuple[ValueModel, str] | None:
     if wanted is None:
         return None
     normalised = not scores_raw(recipe.rewards, wanted.path)
-    return open_value_model(wanted.path, recipe.model, policy, recipe.seed, normalised)
+    model, how = open_value_model(wanted.path, recipe.model, policy, recipe.seed, normalised)
+    recompute_beyond(model.trunk.model, recipe.training.micro_tokens)
+    return model, how
 
 
 def _add_head(session: Session) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +12,7 @@ from klimb import rollouts
 from klimb.config import resolve
 from klimb.errors import KlimbError, RunError
 from klimb.lens.completions import groups_of, items_of
+from klimb.lens.course import some, spaced
 from klimb.lens.view import Scorers, View, look
 from klimb.lens.words import Words
 from klimb.policy.base import PolicySettings
@@ -22,17 +22,14 @@ from klimb.retrace import Step
 from klimb.rundir import RunDir, step_of
 
 if TYPE_CHECKING:
-    from klimb.batch import Batch
+    from transformers import PreTrainedTokenizerBase
+
     from klimb.lens.statistics import Overlap
     from klimb.policy.policy import Policy
     from klimb.types import Group
 
 READ = ("model/", "state.json")
 """What a lens reads of a checkpoint; moments, which are most of it, are not."""
-COURSE_STEPS = 3
-"""Other steps of the run whose rollouts are scored for the overlap over training."""
-COURSE_TOKENS = 256
-"""About how many tokens of each of them."""
 
 
 @dataclass(slots=True)
@@ -146,12 +143,13 @@ class _Run:
         initial = self._initial(step, models, missing)
         policy, label, drew = self._policy(step, models, initial, missing)
         one = policy or initial
-        tokenizer = one.tokenizer if one is not None else None
+        tokenizer = one.tokenizer if one is not None else self._tokenizer(step, models)
         if tokenizer is None:
             missing.append("the tokens as texts (no tokenizer could be loaded): their numbers are shown")
         before = partial(self._before, step, models, initial)
         traced = Step(self.rundir, self.recipe, step, before=before, initial=lambda: initial)
-        scorers = Scorers(policy, label, initial, traced.learning, Words(tokenizer), drew)
+        beside = initial if self.recipe.objective.reads_logp else None
+        scorers = Scorers(policy, label, beside, traced.learning, Words(tokenizer), drew)
         view = look(f"{self.rundir.path.resolve().name}, step {step}", groups, scorers, missing)
         return replace(view, overlaps=self._overlaps(step, view, initial if course else None))
 
@@ -159,7 +157,10 @@ class _Run:
         self, step: int, models: Models, initial: Policy | None, missing: list[str]
     ) -> tuple[Policy | None, str, bool]:
         """The policy that measures a step, its name, and whether it is the one that drew."""
-        if (folder := next(filter(models.good, self._saves(step)), None)) is not None:
+        if not (objective := self.recipe.objective).reads_logp:
+            missing.append(f"log-probs after the update and KL ({objective.type} trains values, and none of them)")
+            return initial, "" if initial is None else "the initial policy", True
+        if (folder := self._saved(step, models)) is not None:
             saved, settings = step_of(folder), self._at(folder)
             if (policy := models.load(settings)) is not None:
                 same = saved == step - 1 and self.recipe.optimizer.type != "schedule_free"  # which saves an average
@@ -171,6 +172,13 @@ class _Run:
             why = "no checkpoint of this run can be read"
         missing.append(f"log-probs after the update, ratio, KL and alternatives ({why})")
         return None, "", False
+
+    def _tokenizer(self, step: int, models: Models) -> PreTrainedTokenizerBase | None:
+        """The tokenizer that was saved with the policy that would measure a step."""
+        from klimb.policy.loading import tokenizer_of
+
+        folder = self._saved(step, models)
+        return None if folder is None else tokenizer_of(str(folder), folder / "model")
 
     def _before(self, step: int, models: Models, initial: Policy | None) -> Policy | None:
         """The policy that drew a step; None where no checkpoint holds it."""
@@ -190,6 +198,10 @@ class _Run:
         saves = checkpoint.steps(self.rundir.checkpoints)
         return [p for p in saves if step_of(p) >= step] + [p for p in reversed(saves) if step_of(p) < step]
 
+    def _saved(self, step: int, models: Models) -> Path | None:
+        """The first of them that can be read."""
+        return next(filter(models.good, self._saves(step)), None)
+
     def _initial(self, step: int, models: Models, missing: list[str]) -> Policy | None:
         """The model that the run began from, if it is still there and still the same."""
         import torch
@@ -203,11 +215,11 @@ class _Run:
         if policy is None:
             missing.append(f"KL to the initial model ({models.why(settings, seed)})")
             return None
-        saved = next(filter(models.good, self._saves(step)), None)
+        saved = self._saved(step, models)
         began = state.read_progress(saved).initial if saved else ""
         kinds = (None, torch.bfloat16)  # in float32 here, the weights may be those of a run in bfloat16
         same = models.aside.submit(lambda: not began or any(began == policy.version(kind) for kind in kinds))
-        if saved is not None:
+        if saved is not None and self.recipe.objective.reads_logp:
             models.load(self._at(saved))  # wanted next, and ready by the time that the hash is
         if not same.result():
             missing.append(f"KL to the initial model ({settings.name} now holds other weights than the run began with)")
@@ -223,8 +235,8 @@ class _Run:
         found: dict[str, Overlap] = {}
         if initial is None:
             return found
-        for other in _spaced([at for at in self.steps() if at != step], COURSE_STEPS):
-            batch = _some(Batch.of(self.read(other)), COURSE_TOKENS)
+        for other in spaced([at for at in self.steps() if at != step]):
+            batch = some(Batch.of(self.read(other)))
             if batch.entropy is not None and batch.temperature > 0:
                 share = statistics.overlap(batch.entropy.numpy(), entropies(initial, batch))
                 found |= {} if share is None else {str(other): share}
@@ -232,19 +244,3 @@ class _Run:
             share = statistics.overlap(view.values["entropy"], view.values["initial_entropy"])
             found |= {} if share is None else {str(step): share}
         return dict(sorted(found.items(), key=lambda pair: int(pair[0])))
-
-
-def _spaced(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps, evenly, the first and the last among them."""
-    if len(steps) <= most:
-        return list(steps)
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
-
-
-def _some(batch: Batch, tokens: int) -> Batch:
-    """Whole rows of the batch, evenly over it, of about so many tokens."""
-    import torch
-
-    share = min(1.0, tokens / max(1, batch.tokens.numel()))
-    count = max(1, round(share * batch.rows))
-    return batch.take(torch.linspace(0, batch.rows - 1, count).long().unique())

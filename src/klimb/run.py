@@ -116,6 +116,7 @@ def _restored(
     session: Session, begun: Beginning, log: Tracking, crew: Crew, optimizer: Updater, fresh: Progress
 ) -> Progress:
     """Puts the saved state back that a run begins from. Raises CheckpointError or ModelError where it does not fit."""
+    from klimb.policy.output import own_output
     from klimb.training import loop, state
     from klimb.training.keeping import is_own
 
@@ -125,7 +126,8 @@ def _restored(
     first = {name: w.detach().clone() for name, w in session.policy.named_parameters()} if lacking else {}
     anew: list[str] = []
     keepers = {name: one for name, one in crew.keepers.items() if not (begun.forked and is_own(one))}
-    restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None)
+    output = own_output(session.policy.model)
+    restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None, output)
     anew += sorted(crew.keepers.keys() - keepers.keys())
     progress = replace(restored, fingerprint=fresh.fingerprint)
     if lacking:  # drawn only now, that the checkpoint is known to fit

@@ -85,8 +85,11 @@ class Session:
 
 def _load(recipe: Recipe) -> Policy:
     from klimb.policy.loading import load  # torch, only once settings and data are known to be good
+    from klimb.policy.recomputing import recompute_beyond
 
-    return load(recipe.model, recipe.seed, recipe.objective.reads_logp)
+    policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
+    recompute_beyond(policy.model, recipe.training.micro_tokens)
+    return policy
 
 
 def problems_of(recipe: Recipe) -> Problems:

@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM, T5Config, ViTConfig
 
 import klimb
+from klimb.batch import Batch
 from klimb.cli.preferring import Wanted, inspect
 from klimb.cli.sizes import sizes_of
 from klimb.errors import ModelError
+from klimb.look import run_views
 from klimb.policy import loading
 from klimb.policy.base import PolicySettings
 from klimb.policy.causal import reads_ahead
@@ -26,6 +28,7 @@ from klimb.policy.tiny import tiny_tokenizer
 from klimb.policy.trunk import Trunk, mute
 from klimb.recipe import Recipe
 from klimb.rewards.reward_model import RewardModel
+from klimb.rollouts import read
 from klimb.rundir import RunDir
 from klimb.types import Completion, Finish, Prompt
 from tests.policy.zoo import CONFIGS, batch_of, model_of
@@ -42,14 +45,16 @@ def untied(name: str, folder: Path) -> Path:
     return folder
 
 
-def run(path: Path, model: Path, steps: int = 2) -> klimb.RunResult:
+def run(
+    path: Path, model: Path, steps: int = 2, objective: str = "bradley_terry", fork: str | None = None
+) -> klimb.RunResult:
     settings = {
         "model": {"name": str(model)}, "data": {"type": "echo-pairs", "train": 24},
-        "objective": {"type": "bradley_terry"}, "source": {"type": "pairs", "prompts": 4},
+        "objective": {"type": objective}, "source": {"type": "pairs", "prompts": 4},
         "optimizer": {"type": "adamw", "lr": 0.01, "warmup": 0}, "training": {"steps": steps},
-        "evaluation": {"problems": 4}, "checkpoints": {"every": 1},
+        "evaluation": {"problems": 4}, "checkpoints": {"every": 1}, "sampling": {"max_tokens": 4},
     }  # fmt: skip
-    return klimb.train(Recipe.model_validate(settings), run=path)
+    return klimb.train(Recipe.model_validate(settings), run=path, fork=fork)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "classifier qwen2"])
@@ -92,6 +97,40 @@ def test_a_reward_model_of_an_untied_decoder_goes_on_to_the_same_bits_and_speaks
     assert less.weights == load(PolicySettings(name=str(whole.model)), speaks=False).weights
     further = run(tmp_path / "further", whole.model)
     assert further.before["eval/reward_mean"] == pytest.approx(whole.after["eval/reward_mean"], abs=1e-5)
+
+
+def test_a_fork_leaves_the_output_layer_out_and_takes_it_up_again_as_the_model_has_it(tmp_path: Path) -> None:
+    folder = untied("llama", tmp_path / "model")
+    first = run(tmp_path / "dpo", folder, 1, "dpo")
+    scores = run(tmp_path / "scores", folder, 2, fork=f"{first.path}@1")
+    again = run(tmp_path / "again", folder, 3, "dpo", f"{scores.path}@2")
+    (begun,) = (event["what"] for event in RunDir.open(again.path).read_events() if event["kind"] == "begun_anew")
+    assert begun == ["lm_head.weight", "remembered"]
+    begins, moments = (
+        load_file(RunDir(again.path).checkpoint(2) / name)
+        for name in ("model/model.safetensors", "optimizer.safetensors")
+    )
+    trunk = load_file(scores.model / "model.safetensors")
+    wanted = {**load_file(folder / "model.safetensors"), **{n: w for n, w in trunk.items() if n != "score.weight"}}
+    assert begins.keys() == wanted.keys() and all(torch.equal(begins[name], wanted[name]) for name in wanted)
+    assert not moments["first.lm_head.weight"].any() and moments["first.model.embed_tokens.weight"].any()
+    ends = load_file(again.model / "model.safetensors")
+    assert not torch.equal(ends["lm_head.weight"], begins["lm_head.weight"]), "it learns"
+
+
+def test_a_lens_on_a_reward_model_of_an_untied_decoder_shows_what_the_initial_model_says(tmp_path: Path) -> None:
+    folder = untied("llama", tmp_path / "model")
+    scores = run(tmp_path / "scores", folder)
+    (view,) = run_views(scores.path)
+    batch = Batch.of(read(RunDir.open(scores.path).rollout(2)))
+    with torch.no_grad():
+        wanted = load(PolicySettings(name=str(folder)))(batch).logp.numpy()
+    assert view.policy == "the initial policy" and view.values["logp"] == pytest.approx(wanted, abs=1e-4)
+    assert "kl" not in view.values and "bradley_terry trains values" in " ".join(view.missing)
+    further = run(tmp_path / "further", scores.model, 1)
+    (view,) = run_views(further.path)
+    assert view.values == {} and "lm_head" in " ".join(view.missing)
+    assert view.words(77) == tiny_tokenizer(128).decode([77]), "the tokenizer is there without a policy"
 
 
 @pytest.mark.parametrize("way", ["packed", "plain", "own logits"])

@@ -64,6 +64,18 @@ def test_scores_are_those_of_transformers_at_the_last_token_with_the_bias_and_th
         assert len({one.value for one in scores}) == 4
 
 
+def test_a_folder_that_is_called_as_the_built_in_model_is_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = saved(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for path in (folder, Path("tiny")):
+        with RewardModel(path=path).open() as scorer:
+            found.append(scorer([ASKED[0]], [said("yes")])[0].value)
+    assert found[0] == found[1]
+
+
 def test_an_answer_that_spells_special_tokens_is_scored_as_that_text(tmp_path: Path) -> None:
     folder, policy = saved(tmp_path / "model")
     loaded: Any = AutoModelForSequenceClassification.from_pretrained(folder)

@@ -104,6 +104,29 @@ def test_a_rule_whose_metric_cannot_move_is_refused(
             resolve(Recipe, recipe)
 
 
+@pytest.mark.parametrize(
+    ("rule", "refused"),
+    [
+        ({"type": "entropy-collapse", "stop": True}, "policy/entropy"),
+        ({"type": "metric", "metric": "policy/entropy_p50", "below": 0.1}, "policy/entropy_p50"),
+        ({"type": "kl-spike"}, "policy/kl_old"),
+        ({"type": "metric", "metric": "preference/accuracy", "below": 0.1}, ""),
+        ({"type": "metric", "metric": "policy/of_my_own", "below": 0.1}, ""),
+    ],
+)
+def test_a_rule_on_a_measure_of_the_policy_is_refused_where_values_alone_are_trained(
+    root: Path, rule: dict[str, Any], refused: str
+) -> None:
+    for name in ("tiny-reward-model", "tiny-sft"):
+        recipe = yaml.safe_load((root / f"recipes/{name}.yaml").read_text("utf-8"))
+        recipe |= {"alerts": [rule], "source": recipe["source"] | {"epochs": 2}}
+        if refused and name == "tiny-reward-model":
+            with pytest.raises(SettingsError, match=f"on {refused}\\W.*no log-probs are there"):
+                resolve(Recipe, recipe)
+        else:
+            assert resolve(Recipe, recipe).alerts
+
+
 def test_a_spike_from_a_reference_that_there_is_can_be_watched(root: Path) -> None:
     recipe = yaml.safe_load((root / "recipes/tiny-grpo-kl.yaml").read_text("utf-8"))
     assert resolve(Recipe, recipe | {"alerts": [{"type": "kl-spike", "metric": "policy/kl_ref"}]}).alerts

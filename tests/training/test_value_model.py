@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from klimb.batch import Batch
 from klimb.cli.arithmetic import arithmetic
@@ -60,6 +61,18 @@ def test_a_reward_models_head_begins_in_the_units_of_the_rewards_that_it_gives(s
         assert (f"less 0.7, over {std:.4g}: in normalised rewards" in how) == normalised
         assert scores_raw([Exact(), RewardModel(path=folder, normalised=normalised)], folder) != normalised
     assert not scores_raw([RewardModel(path=tmp_path / "another", normalised=False)], folder)
+
+
+def test_a_folder_that_is_called_as_the_built_in_model_is_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, policy = reward_model(tmp_path / "tiny", layers=8), load(SMALL)
+    monkeypatch.chdir(tmp_path)
+    critics = (open_value_model(at, SMALL, policy, 0)[0] for at in (folder, Path("tiny")))
+    there, found = (dict(critic.named_parameters()) for critic in critics)
+    assert there.keys() == found.keys() and all(torch.equal(there[name], found[name]) for name in there)
+    chosen = recipe(1, objective={"type": "ppo", "value": {"type": "model", "path": "tiny"}})
+    assert any("0.1 M of the critic's own model" in line for line in arithmetic(chosen)), arithmetic(chosen)
 
 
 def test_the_units_are_those_of_the_rewards_of_the_same_folder_however_it_is_spelled_and_the_doctor_says_so(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from klimb.cli.sizes import Sizes, sizes_of
+from klimb.crew import copies_of
 from klimb.errors import DataError
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.iterative_pairs import IterativePairs
@@ -196,7 +197,8 @@ def _memory(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
     half = sizes.halved
     each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
     beside = critic.weights * (each - (2 if half else 4))  # which no sampler has a copy of
-    weights = sizes.weights * (each + (2 if half else 4) * recipe.objective.refers) + beside
+    copies = copies_of(recipe)
+    weights = sizes.weights * (each + (2 if half else 4) * copies) + beside
     asked = _drawn(recipe) * recipe.source.completions
     rows = min(asked, getattr(recipe.generator, "rows", asked))
     cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
@@ -205,9 +207,10 @@ def _memory(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
     total = BASE_GB * 1e9 + weights + max(cache, largest * kept)
     many = f"{(sizes.weights + critic.weights) / 1e6:,.1f} M weights"
     many += f" ({critic.weights / 1e6:,.1f} M of the critic's own model)" if critic.weights else ""
+    many += " with their optimizer" + (f", and {copies} x frozen," if copies else "")
     where = "bfloat16 with float32 masters" if half else "float32"
     return (
-        f"memory       about {_gb(total)}: {many} with their optimizer in {where} "
+        f"memory       about {_gb(total)}: {many} in {where} "
         f"{_gb(weights)}, activations {_gb(largest * kept)} or sampling cache {_gb(cache)}, the rest {BASE_GB} GB"
     )
 

@@ -30,7 +30,7 @@ def fit(paths: Sequence[Path], out: Path, words: Sequence[str], how: Fit) -> Non
 
     examples = [one for path in paths for one in examples_of(path, words, how.first)]
     model = word_fitting.fit(examples, how)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    files = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     model = replace(model, about={**quality(examples, how), "files": files, **asdict(how)})
     write_atomic(out, json.dumps(model.record(), indent=1, allow_nan=False) + "\n")
     print(printable("\n".join([*lines_of(model), f"written to {out}"])))

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from klimb.policy.output import OUTPUT
 from klimb.processor import has_fast_bfloat16
 
 if TYPE_CHECKING:
     from klimb.policy.base import PolicySettings
 
 LARGEST_HEADER = 100_000_000
-OUTPUT = ("lm_head.", "embed_out.")
-"""What the names of an output layer's weights begin with, where it is not the embedding."""
 
 
 @dataclass(frozen=True, slots=True)

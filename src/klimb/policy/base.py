@@ -62,6 +62,11 @@ class PolicySettings(Settings):
     tiny: TinySizes = TinySizes()
     """The sizes of the built-in model; only read where `name` is tiny."""
 
-    def at(self, folder: Path | str) -> PolicySettings:
-        """The settings of what a run saved there: whole weights, with the adapter in them."""
-        return self.model_copy(update={"name": str(folder), "lora": None})
+    def at(self, place: Path | str) -> PolicySettings:
+        """The settings of what a run saved there: whole weights, with the adapter in them.
+
+        A path that is a folder is that folder, also where it is called as the built-in model is.
+        """
+        name = str(place.expanduser() if isinstance(place, Path) else place)
+        beside = name == "tiny" and isinstance(place, Path) and place.is_dir()
+        return self.model_copy(update={"name": f"./{name}" if beside else name, "lora": None})

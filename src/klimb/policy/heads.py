@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from klimb.errors import ModelError
 from klimb.policy import sinking
 
 TILE_BYTES = 6 << 20
@@ -65,14 +64,6 @@ def logits(
     """The whole rows of logits over the temperature (t, v), float32, without gradients: for a few tokens at a time."""
     head = Head(weight, bias, tokens, rule, temperature)
     return head.scores(hidden, head.chosen(hidden), slice(0, weight.shape[0]))[0]
-
-
-def output_layer(model: Any) -> Any:
-    """The layer that makes logits of hidden states. Raises ModelError where transformers knows none."""
-    if (layer := model.get_output_embeddings()) is None:
-        found = f"{type(model).__name__}, whose output layer transformers does not name"
-        raise ModelError("a value head as wide as what the output layer reads", found, "another decoder")
-    return layer
 
 
 @dataclass(frozen=True, slots=True)

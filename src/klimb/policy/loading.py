@@ -17,6 +17,7 @@ from klimb.errors import ModelError
 from klimb.policy import hardware
 from klimb.policy.base import PolicySettings
 from klimb.policy.causal import not_causal, reads_ahead
+from klimb.policy.output import OUTPUT
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
 from klimb.policy.tiny import tiny_model, tiny_tokenizer
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 SMALL = 32 << 20
 SCORES = "; a reward model has no output layer: objective.type=bradley_terry trains it, rewards score with it"
-OUTPUT = {f"{place}.{part}" for place in ("lm_head", "embed_out") for part in ("weight", "bias")}
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -73,7 +73,7 @@ def _pretrained(name: str, place: Path | str, dtype: torch.dtype, speaks: bool) 
             f"model {name!r} wants weights for all its parts",
             f"missing or of another shape: {', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}",
             "the config.json that belongs to these weights, or a complete download"
-            + (SCORES if set(wrong) <= OUTPUT else ""),
+            + (SCORES if all(part.startswith(OUTPUT) for part in wrong) else ""),
         )
     return model, tokenizer
 

@@ -19,7 +19,8 @@ from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
 from klimb.policy.choosing import choose
 from klimb.policy.critic import Critic
-from klimb.policy.heads import Head, output_layer
+from klimb.policy.heads import Head
+from klimb.policy.output import output_layer, own_output
 from klimb.policy.paths import Path as ComputePath
 from klimb.policy.paths import Read, distributions
 from klimb.policy.quiet import quiet
@@ -165,9 +166,12 @@ class Policy:
         return chat.decode(tokens, self.tokenizer)
 
     def version(self, dtype: torch.dtype | None = None) -> str:
-        """A hash of the weights as they are computed with, or would be in `dtype`: equal weights, equal version."""
-        digest = hashlib.sha256()
-        for name, weight in self.model.named_parameters():
+        """A hash of the weights as they are computed with, or would be in `dtype`: equal weights, equal version.
+
+        An output layer of its own counts for nothing: what is left out of a model makes no other model of it.
+        """
+        digest, own = hashlib.sha256(), own_output(self.model)
+        for name, weight in ((name, one) for name, one in self.model.named_parameters() if name not in own):
             digest.update(name.encode())
             held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
             digest.update(held.view(torch.uint8).numpy().data)

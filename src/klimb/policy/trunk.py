@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from klimb.batch import Batch, Outputs
-from klimb.policy.heads import output_layer
+from klimb.policy.output import output_layer, own_output
 from klimb.policy.paths import Read
 from klimb.policy.policy import Policy
 
@@ -51,7 +51,6 @@ def mute(model: Any) -> set[str]:
     head, embedding = output_layer(model), model.get_input_embeddings()
     if head.weight.shape != embedding.weight.shape:
         return set()
-    places = [name for name, module in model.named_modules() if module is head]
-    names = {f"{place}.{name}" for place in places for name, _ in head.named_parameters(recurse=False)}
+    names = own_output(model)
     head.weight, head.bias = embedding.weight, None
     return names

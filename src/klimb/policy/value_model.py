@@ -52,8 +52,8 @@ def open_value_model(
     A reward model's head begins in the units of its `normalised` rewards, where it has a scale for them.
     Raises ModelError where it does not load, reads other tokens than the policy, or has less context.
     """
-    name = settings.name if path is None else str(path.expanduser())
-    trunk = load(settings.model_copy(update={"name": name, "lora": None}), seed, speaks=False)
+    begins = settings.at(settings.name if path is None else path)
+    name, trunk = begins.name, load(begins, seed, speaks=False)
     trunk.add_critic()
     asked = f"a critic (objective.value) that begins as {name!r}"
     if trunk.tokenizer.get_vocab() != policy.tokenizer.get_vocab():

@@ -122,7 +122,7 @@ def _own(reward: RewardModel) -> Scorer:
         raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
     scale = _scale(reward, head.scale) if reward.normalised is not False else None
-    policy = load(PolicySettings(name=str(folder), system=head.system, precision=reward.precision), speaks=False)
+    policy = load(PolicySettings(system=head.system, precision=reward.precision).at(folder), speaks=False)
     policy.add_critic()
     reward_head.begin(policy, folder)
     for weight in policy.parameters():

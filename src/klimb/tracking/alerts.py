@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -79,14 +79,15 @@ class EntropyCollapse(Alert):
     """The policy's entropy has fallen to a small share of what it began with: it explores no more."""
 
     type: Literal["entropy-collapse"] = "entropy-collapse"
+    metric: ClassVar[str] = "policy/entropy"
     share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Of the entropy of the first step."""
     steps: Count = 3
 
     def trips(self, history: History) -> str:
-        first, values = valued(history, "policy/entropy")[:1], last(history, "policy/entropy", self.steps)
+        first, values = valued(history, self.metric)[:1], last(history, self.metric, self.steps)
         if values and max(values) < self.share * first[0]:
-            return f"policy/entropy is {values[-1]:.4g} nats a token, and was {first[0]:.4g}{_during(self.steps)}"
+            return f"{self.metric} is {values[-1]:.4g} nats a token, and was {first[0]:.4g}{_during(self.steps)}"
         return ""
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from klimb.errors import KlimbError
-from klimb.tracking.alerts import Alert, Hacked, KLSpike, MetricAlert
+from klimb.tracking.alerts import Alert, EntropyCollapse, Hacked, KLSpike, MetricAlert
+from klimb.tracking.metrics import GLOSSARY
 
 
 class Watcher:
@@ -56,12 +57,19 @@ def unwatched(rules: Sequence[Alert], weights: Mapping[str, float]) -> Iterator[
             yield KlimbError(f"an alert on the held-out source {rule.source!r}", found, cure)
 
 
-def unmoved(rules: Sequence[Alert], updates: int, refers: bool) -> Iterator[KlimbError]:
-    """A fault for each rule on a metric that is always zero with so many `updates` a batch, or that is never there."""
+def unmoved(rules: Sequence[Alert], updates: int, refers: bool, speaks: bool) -> Iterator[KlimbError]:
+    """A fault for each rule on a metric that is always zero with so many `updates` a batch, or that is never there.
+
+    `speaks`: whether log-probs are computed, of which every measure of the policy in the glossary is made.
+    """
     for rule in rules:
-        if not isinstance(rule, KLSpike | MetricAlert):
+        if not isinstance(rule, EntropyCollapse | KLSpike | MetricAlert):
             continue
         asked = f"an alert ({rule.type}) on {rule.metric}"
+        if not speaks and rule.metric.startswith("policy/") and rule.metric in (one.name for one in GLOSSARY):
+            found = "values alone are trained, and no log-probs are there to make it of"
+            yield KlimbError(asked, found, "another metric, such as preference/accuracy, or no such alert")
+            continue
         if updates == 1 and (rule.metric == "policy/kl_old" or "/clip_" in rule.metric):
             found = "one update a batch, before which the policy is the one that sampled: it is always 0"
             yield KlimbError(asked, found, "source.minibatches=2 (or source.epochs=2), or another metric")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -67,19 +67,21 @@ def restore(
     optimizer: Updater,
     keepers: Mapping[str, Keeper] = MappingProxyType({}),
     anew: list[str] | None = None,
+    output: Collection[str] = (),
 ) -> Progress:
     """Puts a checkpoint's weights, moments and keepers back, in place, and returns its progress.
 
-    Where `anew` is a list, a keeper that the checkpoint knows nothing of stays as it begins, and its name is added.
+    Where `anew` is a list, a keeper that the checkpoint knows nothing of stays as it begins, and its name is added; so
+    does a weight of the `output` layer, which the checkpoint of a model without one lacks.
     """
     progress = read_progress(folder)
     new = [name for name in keepers if anew is not None and not (folder / f"{name}.safetensors").exists()]
     kept = {n: one.state() if n in new else _restore_keeper(folder, n, one) for n, one in keepers.items()}
-    if anew is not None:
-        anew += new
     master: dict[str, Tensor] = _named(kept)
     for path in sorted((folder / "model").glob("*.safetensors")):
         master |= load_file(path)
+    left_out = {} if anew is None else {n: w for n, w in optimizer.master.items() if n in set(output) - set(master)}
+    master |= left_out
     if missing := sorted(set(optimizer.master) - set(master)):
         raise CheckpointError(
             f"load the checkpoint {folder}",
@@ -87,7 +89,7 @@ def restore(
             "use the model settings that the run began with",
         )
     try:
-        weights = set(_named({name: kept[name] for name in new})) & set(optimizer.master)
+        weights = set(left_out) | (set(_named({name: kept[name] for name in new})) & set(optimizer.master))
         optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates, weights)
     except KeyError as error:
         raise CheckpointError(
@@ -95,6 +97,8 @@ def restore(
             f"its optimizer's state has no {error}: it is that of another optimizer",
             "use the optimizer.type that the run began with",
         ) from error
+    if anew is not None:
+        anew += [*new, *sorted(left_out)]
     return progress
 
 
