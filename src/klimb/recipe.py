@@ -144,7 +144,7 @@ class Recipe(Settings):
                 "objective.allow_bias=true accepts it as it is",
             )
         yield from validity.faults(self.situation)
-        yield from unmoved(self.alerts, self.situation.updates, objective.refers, objective.reads_logp or source.scores)
+        yield from unmoved(self.alerts, self.situation.updates, objective.refers, source.speaks(objective.reads_logp))
         yield from self.selector.conflicts(objective.kl_place)
         yield from self._reward_faults()
         corrected = not isinstance(self.training.correction, NoCorrection)

@@ -87,7 +87,7 @@ def _load(recipe: Recipe) -> Policy:
     from klimb.policy.loading import load  # torch, only once settings and data are known to be good
     from klimb.policy.recomputing import recompute_beyond
 
-    policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
+    policy = load(recipe.model, recipe.seed, recipe.source.speaks(recipe.objective.reads_logp))
     recompute_beyond(policy.model, recipe.training.micro_tokens)
     return policy
 

@@ -17,6 +17,7 @@ import klimb
 from klimb.batch import Batch
 from klimb.cli.preferring import Wanted, inspect
 from klimb.cli.sizes import sizes_of
+from klimb.config import resolve
 from klimb.errors import ModelError
 from klimb.look import run_views
 from klimb.policy import loading
@@ -30,6 +31,7 @@ from klimb.recipe import Recipe
 from klimb.rewards.reward_model import RewardModel
 from klimb.rollouts import read
 from klimb.rundir import RunDir
+from klimb.session import opened, problems_of
 from klimb.types import Completion, Finish, Prompt
 from tests.policy.zoo import CONFIGS, batch_of, model_of
 from tests.rewards.classifiers import SIZES as NARROW
@@ -216,3 +218,17 @@ def test_an_output_layer_that_transformers_does_not_name_is_refused_and_one_of_a
     other = model_of(CONFIGS["llama"])
     other.lm_head = torch.nn.Linear(other.config.hidden_size, 5)
     assert mute(other) == set() and other.lm_head.weight.shape[0] == 5
+
+
+def test_what_draws_answers_keeps_its_output_layer_though_nothing_reads_their_log_probs(tmp_path: Path) -> None:
+    model, mine = untied("llama", tmp_path / "llama"), tmp_path / "mine.py"
+    mine.write_text(
+        "from klimb.objectives import PPO\n\nclass Mine(PPO):\n    reads_logp = property(lambda self: False)\n", "utf-8"
+    )
+    settings = {"model": {"name": str(model)}, "data": {"type": "echo-digit"}, "rewards": [{"type": "exact"}]}
+    recipe = resolve(Recipe, {**settings, "objective": {"type": "custom", "path": f"{mine}:Mine"}})
+    assert not recipe.objective.reads_logp
+    with opened(recipe, problems_of(recipe)) as session:
+        assert not isinstance(session.policy, Trunk)
+        wanted = load_file(model / "model.safetensors")["lm_head.weight"]
+        assert torch.equal(session.policy.model.get_output_embeddings().weight, wanted)

@@ -28,7 +28,7 @@ def arithmetic(recipe: Recipe, strict: bool = True) -> list[str]:
 
     What cannot be read raises DataError; where not `strict`, its line says why it is not known.
     """
-    sizes, critic = sizes_of(recipe.model, recipe.objective.reads_logp), _critic(recipe)
+    sizes, critic = sizes_of(recipe.model, recipe.source.speaks(recipe.objective.reads_logp)), _critic(recipe)
     return [
         _step(recipe),
         *_pairs(recipe),

@@ -84,7 +84,7 @@ def _policy(recipe: Recipe) -> Iterator[Finding]:
     """Which way the model is computed and sampled, and how its critic begins; they are loaded for that."""
     from klimb.policy.loading import load
 
-    policy = load(recipe.model, recipe.seed, recipe.objective.reads_logp)
+    policy = load(recipe.model, recipe.seed, recipe.source.speaks(recipe.objective.reads_logp))
     yield Finding("policy", "ok", policy.describe())
     yield from safely("critic", lambda: _critic(recipe, policy))
     with recipe.generator.open(policy) as sampler:

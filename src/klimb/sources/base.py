@@ -102,6 +102,10 @@ class Source(Settings):
         """Whether it makes the policy the reference now and then (`Supplies.renew`)."""
         return False
 
+    def speaks(self, reads_logp: bool) -> bool:
+        """Whether the policy says anything: its log-probs are read, or it draws. Else it needs no output layer."""
+        return reads_logp or self.scores
+
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         """What does not go together: with importance weights by `training.correction`; with what `refers` not."""
         yield from ()
