@@ -17,21 +17,54 @@ from klimb.policy.paths import Packed, Path, Plain
 from klimb.policy.recomputing import recompute_layers
 from klimb.policy.swaps import swap
 
+Wanted = Literal["auto", "packed", "plain"]
+NAMES = ("_name_or_path", "_attn_implementation", "dtype", "torch_dtype", "transformers_version")
+"""What of a model's configuration says nothing of how it is built."""
 Truth = tuple[Tensor, ...]
 """Log-prob and entropy of each completion token; or the hidden state that predicts it, alone."""
 
 
 def choose(
-    model: Any, wanted: Literal["auto", "packed", "plain"], checkpointing: bool, speaks: bool = True
+    model: Any, wanted: Wanted, checkpointing: bool, speaks: bool = True, like: Path | None = None
 ) -> tuple[Path, list[str]]:
     """The path for a model, with notes in words. Raises ModelError where `packed` is asked for and does not fit.
 
-    Paths are compared by what is read: log-probs, or the hidden states of a model that need not speak.
+    Paths are compared by what is read: log-probs, or the hidden states of a model that need not speak. A model that is
+    built as that of the path `like` is computed as that one, which is not checked again.
     """
-    probe = _probe(model)
-    notes: list[str] = []
-    rule: HeadRule | None = HeadRule.of(model.config)
     keep = KEEP_BYTES >> 3 if checkpointing else KEEP_BYTES
+    notes: list[str] = []
+    if like is not None and _alike(model, like.model):
+        path = _as(like, model, keep, checkpointing)
+    else:
+        path = _checked(model, wanted, keep, checkpointing, speaks, notes)
+    if isinstance(path, Packed):
+        notes += swap(model)
+    notes += swap_embeddings(model)
+    if checkpointing:
+        notes.append(recompute_layers(model))
+    return path, notes
+
+
+def _alike(model: Any, other: Any) -> bool:
+    """Whether two models are one architecture of the same sizes, in the same arithmetic on the same device."""
+    configs = [{k: v for k, v in one.config.to_dict().items() if k not in NAMES} for one in (model, other)]
+    return configs[0] == configs[1] and (model.dtype, model.device) == (other.dtype, other.device)
+
+
+def _as(known: Path, model: Any, keep: int, checkpointing: bool) -> Path:
+    """The path of a model whose twin has the `known` one."""
+    rule = None if known.rule is None else HeadRule.of(model.config)
+    plain = Plain(model, rule, keep)
+    if not isinstance(known, Packed) or rule is None:
+        return plain
+    model.set_attn_implementation(attention.NAME)
+    return Packed(model, rule, plain, keep, checkpointing)
+
+
+def _checked(model: Any, wanted: Wanted, keep: int, checkpointing: bool, speaks: bool, notes: list[str]) -> Path:
+    """The path that a check on random tokens finds right; what it found is added to the notes."""
+    probe, rule = _probe(model), HeadRule.of(model.config)
     with torch.no_grad():
         truth = _one_by_one(model, probe, speaks)
         reason = _disagreement(Plain(model, rule, keep), probe, truth, model.dtype)
@@ -40,23 +73,17 @@ def choose(
             notes.append(f"the model's own logits are used, as the {what} does not fit: {reason}")
             rule = None
         plain = Plain(model, rule, keep)
-        path: Path = plain
-        if wanted != "plain":
-            reason = reason or _try_packed(model, rule, plain, probe, truth)
-            if not reason and rule is not None:
-                path = Packed(model, rule, plain, keep, checkpointing)
-                if isinstance(window := getattr(model.config, "sliding_window", None), int):
-                    notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
-            elif wanted == "packed":
-                raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
-            else:
-                notes.append(f"packed does not fit: {reason}")
-    if isinstance(path, Packed):
-        notes += swap(model)
-    notes += swap_embeddings(model)
-    if checkpointing:
-        notes.append(recompute_layers(model))
-    return path, notes
+        if wanted == "plain":
+            return plain
+        reason = reason or _try_packed(model, rule, plain, probe, truth)
+        if not reason and rule is not None:
+            if isinstance(window := getattr(model.config, "sliding_window", None), int):
+                notes.append(f"plain for sequences of more than {window} tokens, its sliding window")
+            return Packed(model, rule, plain, keep, checkpointing)
+    if wanted == "packed":
+        raise ModelError("model.path=packed wants a model that it fits", reason, "model.path=auto")
+    notes.append(f"packed does not fit: {reason}")
+    return plain
 
 
 def _try_packed(model: Any, rule: HeadRule | None, plain: Plain, probe: Batch, truth: Truth) -> str:
