@@ -45,10 +45,10 @@ def again(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[in
     return tuple(ids)
 
 
-def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int) -> tuple[int, ...]:
+def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int | None) -> tuple[int, ...]:
     """The tokens of an answer as a policy would have drawn them: no BOS, no template, and EOS once, at the end."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return (*ids, eos) if ids[-1:] != [eos] else tuple(ids)
+    return tuple(ids) if eos is None or ids[-1:] == [eos] else (*ids, eos)
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> frozenset[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from klimb.errors import ModelError
@@ -18,7 +18,8 @@ from klimb.policy.base import PolicySettings
 from klimb.policy.causal import not_causal, reads_ahead
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
-from klimb.policy.tiny import tiny_model, tiny_tokenizer
+from klimb.policy.texts import Texts
+from klimb.policy.tiny import tiny_config, tiny_model, tiny_tokenizer
 from klimb.policy.trunk import Trunk, mute
 
 if TYPE_CHECKING:
@@ -49,6 +50,23 @@ def load(settings: PolicySettings, seed: int = 0, speaks: bool = True) -> Policy
         model, tokenizer = _pretrained(settings.name, place, dtype, speaks)
     _check_fit(settings.name, model, tokenizer)
     return (Policy if speaks else Trunk).of(model.to(device), tokenizer, settings, seed)
+
+
+def texts_of(settings: PolicySettings) -> Texts:
+    """How the model that the settings name reads and writes text, whatever kind of model it is. Raises ModelError.
+
+    Its weights are not loaded, and need not be there.
+    """
+    if settings.name == "tiny":
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
+        return Texts(tokenizer, tiny_config(settings.tiny, len(tokenizer)), None, settings.system)
+    place = place_of(settings.name)
+    config, tokenizer = config_of(settings.name, place), tokenizer_of(settings.name, place)
+    try:
+        generation: Any = GenerationConfig.from_pretrained(place)
+    except OSError:  # most models that generate nothing have none
+        generation = None
+    return Texts(tokenizer, config, generation, settings.system)
 
 
 def is_small(place: Path | str) -> bool:

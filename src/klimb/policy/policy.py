@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from klimb.batch import Batch, Outputs
-from klimb.policy import chat
 from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
 from klimb.policy.choosing import choose
@@ -23,13 +22,13 @@ from klimb.policy.heads import Head, output_layer
 from klimb.policy.paths import Path as ComputePath
 from klimb.policy.paths import Read, distributions
 from klimb.policy.quiet import quiet
-from klimb.types import Prompt
+from klimb.policy.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Policy:
+class Policy(Texts):
     """A model, its tokenizer and the way it is computed. Dropout is off: now and old log-probs must agree."""
 
     speaks: ClassVar[bool] = True
@@ -43,11 +42,10 @@ class Policy:
         notes: Sequence[str] = (),
         system: str | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.path, self.system = model, tokenizer, path, system
-        self.notes = tuple(notes)
+        super().__init__(tokenizer, model.config, model.generation_config, system)
+        self.model, self.path, self.notes = model, path, tuple(notes)
         self.critic: Critic | None = None
         self.adapter: Adapter | None = None
-        self.eos_ids = chat.eos_ids(tokenizer, model.generation_config, model.config)
 
     @classmethod
     def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings, seed: int = 0) -> Policy:
@@ -114,15 +112,6 @@ class Policy:
         return dtype
 
     @property
-    def context(self) -> int:
-        """The most tokens a prompt and its completion may have together."""
-        config = self.model.config
-        for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
-            if isinstance(value := getattr(config, name, None), int) and value > 0:
-                return value
-        return int(min(self.tokenizer.model_max_length, 1 << 30))
-
-    @property
     def weights(self) -> int:
         """How many numbers the model has, tied ones once."""
         return sum(weight.numel() for weight in self.model.parameters())
@@ -143,27 +132,6 @@ class Policy:
         if self.critic is not None:
             yield from self.critic.named_parameters("critic")
 
-    def render(self, prompt: Prompt, room: int = 1) -> Prompt:
-        """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, self.context, room)
-
-    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
-        """The token ids of a prompt, however many. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
-
-    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The token ids of the text that these ids are, special tokens written out."""
-        return chat.again(tokens, self.tokenizer)
-
-    def reply(self, text: str) -> tuple[int, ...]:
-        """The token ids of an answer that somebody else wrote, with EOS at its end."""
-        own = self.tokenizer.eos_token_id
-        return chat.reply(text, self.tokenizer, min(self.eos_ids) if own is None else int(own))
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of some tokens, special ones left out."""
-        return chat.decode(tokens, self.tokenizer)
-
     def version(self, dtype: torch.dtype | None = None) -> str:
         """A hash of the weights as they are computed with, or would be in `dtype`: equal weights, equal version."""
         digest = hashlib.sha256()
@@ -172,11 +140,6 @@ class Policy:
             held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
             digest.update(held.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
-
-    def template(self) -> str:
-        """A hash of the chat template; empty where the tokenizer has none."""
-        text = getattr(self.tokenizer, "chat_template", None)
-        return hashlib.sha256(str(text).encode()).hexdigest()[:16] if text else ""
 
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.

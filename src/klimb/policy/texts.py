@@ -1,0 +1,58 @@
+"""How a model reads and writes text: its tokenizer and what its configurations say, without its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from klimb.policy import chat
+from klimb.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Texts:
+    """Prompts and answers as the token ids of one model, and back. `generation` is None where it has no such settings.
+
+    `system` is the message put before chats that have none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Any, generation: Any, system: str | None) -> None:
+        self.tokenizer, self.system, self._config = tokenizer, system, config
+        self.eos_ids = chat.eos_ids(tokenizer, generation, config)
+
+    @property
+    def context(self) -> int:
+        """The most tokens a prompt and its completion may have together."""
+        for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+            if isinstance(value := getattr(self._config, name, None), int) and value > 0:
+                return value
+        return int(min(self.tokenizer.model_max_length, 1 << 30))
+
+    def render(self, prompt: Prompt, room: int = 1) -> Prompt:
+        """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
+        return chat.render(prompt, self.tokenizer, self.system, self.context, room)
+
+    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt, however many. Raises DataError, ModelError."""
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
+
+    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The token ids of the text that these ids are, special tokens written out."""
+        return chat.again(tokens, self.tokenizer)
+
+    def reply(self, text: str) -> tuple[int, ...]:
+        """The token ids of an answer that somebody else wrote, with EOS at its end; an encoder may have none."""
+        own = self.tokenizer.eos_token_id
+        return chat.reply(text, self.tokenizer, min(self.eos_ids, default=None) if own is None else int(own))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, special ones left out."""
+        return chat.decode(tokens, self.tokenizer)
+
+    def template(self) -> str:
+        """A hash of the chat template; empty where the tokenizer has none."""
+        text = getattr(self.tokenizer, "chat_template", None)
+        return hashlib.sha256(str(text).encode()).hexdigest()[:16] if text else ""
