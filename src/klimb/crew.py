@@ -40,6 +40,11 @@ def carried_of(recipe: Recipe) -> Carried:
     return replace(wanted, refresh=Refresh()) if recipe.source.renews else wanted
 
 
+def _scores(recipe: Recipe) -> bool:
+    """Whether what learns is a reward model: a critic on given answers, which it reads as it will those to score."""
+    return isinstance(recipe.source, Given) and recipe.objective.critic
+
+
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
     """Everything the loop works with."""
     from klimb.policy.hardware import release_freed_pages
@@ -155,7 +160,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         stage=stage,
         template=session.policy.template(),
         given=session.problems.given,
-        encode=session.policy.reply,
+        encode=session.policy.written if _scores(recipe) else session.policy.reply,
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
@@ -213,7 +218,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = session.asked, source.answer_tokens
-    if recipe.objective.critic:
+    if _scores(recipe):
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     ask = asking(session, version, rundir, asked)

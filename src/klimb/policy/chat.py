@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError, ModelError
+from klimb.policy.markers import MARK
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -82,16 +83,29 @@ def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None
             "a tokenizer without one",
             "an instruct model, or plain text prompts",
         )
-    turns = turns_of(prompt)
-    if system is not None and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system})
+    turns = turns_of(prompt, system)
     cure = "roles and an order of turns that the model knows (some know no system message)"
     return templated(tokenizer, prompt, turns, "the model's", cure, add_generation_prompt=True)
 
 
-def turns_of(prompt: Prompt) -> list[dict[str, str]]:
-    """The conversation as chat templates take it."""
-    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+def outline(tokenizer: Any, prompt: Prompt, turns: Sequence[dict[str, str]], whose: str) -> str:
+    """What a chat template writes around a prompt's turns, an answer and a further turn: MARK for all that is said.
+
+    Without the further turn where it refuses one. Raises DataError.
+    """
+    roles = [*(turn["role"] for turn in turns), "assistant", "user"]
+    blank = [{"role": role, "content": MARK} for role in roles]
+    try:
+        return templated(tokenizer, prompt, blank, whose, "")
+    except DataError:
+        return templated(tokenizer, prompt, blank[:-1], whose, "")
+
+
+def turns_of(prompt: Prompt, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation as chat templates take it, `system` before one that has no system message."""
+    turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
+    own = system is None or turns[0]["role"] == "system"
+    return turns if own else [{"role": "system", "content": str(system)}, *turns]
 
 
 def templated(tokenizer: Any, prompt: Prompt, turns: list[dict[str, str]], whose: str, cure: str, **how: bool) -> str:

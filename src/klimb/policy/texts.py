@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from klimb.policy import chat
+from klimb.policy.markers import Markers
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ class Texts:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Any, generation: Any, system: str | None) -> None:
         self.tokenizer, self.system, self._config = tokenizer, system, config
         self.eos_ids = chat.eos_ids(tokenizer, generation, config)
+
+    @property
+    def _eos(self) -> int | None:
+        own = self.tokenizer.eos_token_id
+        return min(self.eos_ids, default=None) if own is None else int(own)
 
     @property
     def context(self) -> int:
@@ -45,8 +52,26 @@ class Texts:
 
     def reply(self, text: str) -> tuple[int, ...]:
         """The token ids of an answer that somebody else wrote, with EOS at its end; an encoder may have none."""
-        own = self.tokenizer.eos_token_id
-        return chat.reply(text, self.tokenizer, min(self.eos_ids, default=None) if own is None else int(own))
+        return chat.reply(text, self.tokenizer, self._eos)
+
+    def written(self, text: str) -> tuple[int, ...]:
+        """The same, of an answer that is read as text whatever it spells, but for one EOS that is spelled at its end.
+
+        So a reward model reads answers, in training and in scoring. Raises DataError where the tokenizer cannot.
+        """
+        end = self.reply("")
+        spelled = self.tokenizer.decode(list(end), clean_up_tokenization_spaces=False)
+        return (*self.markers.alone(text.removesuffix(spelled)), *end)
+
+    def outline(self, prompt: Prompt) -> str:
+        """What the chat template writes around such a prompt and its answer; empty for a text. Raises DataError."""
+        turns = chat.turns_of(prompt, self.system) if prompt.messages else []
+        return chat.outline(self.tokenizer, prompt, turns, "the model's") if turns else ""
+
+    @cached_property
+    def markers(self) -> Markers:
+        """The tokens that structure its texts."""
+        return Markers(self.tokenizer)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of some tokens, special ones left out."""
