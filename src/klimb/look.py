@@ -120,7 +120,7 @@ class _Run:
     @classmethod
     def open(cls, path: Path) -> _Run:
         rundir = RunDir.open(path)
-        return cls(rundir, resolve(Recipe, rundir.config().get("settings", {})))
+        return cls(rundir, resolve(Recipe, rundir.settings()))
 
     def steps(self) -> list[int]:
         """The steps whose rollouts are there, in order."""

@@ -82,7 +82,7 @@ def _of_run(folder: Path, step: int | None) -> Place:
     from klimb.training.checkpoint import newest, verified
 
     rundir = RunDir.open(folder)
-    recipe = resolve(Recipe, rundir.config().get("settings", {}))
+    recipe = resolve(Recipe, rundir.settings())
     if step is not None:
         chosen = rundir.checkpoint(step)
         if not chosen.is_dir():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError, ModelError
+from klimb.policy.dated import dated
 from klimb.policy.markers import MARK
 from klimb.types import Prompt
 
@@ -15,14 +17,20 @@ if TYPE_CHECKING:
 
 
 def render(
-    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, context: int, room: int = 1
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None,
+    context: int,
+    room: int = 1,
+    day: date | None = None,
 ) -> Prompt:
     """The prompt with its `tokens`; one that has them already is only checked.
 
     `system` goes before a chat that has no system message. `room` tokens must be left in the context for the answer.
+    `day` is what a template is told that writes the date; None = today.
     Raises DataError by the prompt's id where it is empty or too long, ModelError where chats cannot be rendered.
     """
-    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system))
+    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system, day))
     if not tokens:
         raise DataError(f"prompt {prompt.id!r} wants at least one token", "none", "give it some text")
     if len(tokens) + room > context:
@@ -65,8 +73,8 @@ def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> list[int]:
-    text = _chat(prompt, tokenizer, system) if prompt.messages else prompt.text
+def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None) -> list[int]:
+    text = _chat(prompt, tokenizer, system, day) if prompt.messages else prompt.text
     if text is None:
         raise DataError(f"prompt {prompt.id!r} wants messages or a text", "neither", "fill one of the two")
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -75,7 +83,7 @@ def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | No
     return ids
 
 
-def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
+def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None) -> str:
     """The conversation as the model's chat template writes it, ready for the assistant's turn."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -85,7 +93,7 @@ def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None
         )
     turns = turns_of(prompt, system)
     cure = "roles and an order of turns that the model knows (some know no system message)"
-    return templated(tokenizer, prompt, turns, "the model's", cure, add_generation_prompt=True)
+    return templated(tokenizer, prompt, turns, "the model's", cure, day, add_generation_prompt=True)
 
 
 def outline(tokenizer: Any, prompt: Prompt, turns: Sequence[dict[str, str]], whose: str) -> str:
@@ -108,10 +116,19 @@ def turns_of(prompt: Prompt, system: str | None = None) -> list[dict[str, str]]:
     return turns if own else [{"role": "system", "content": str(system)}, *turns]
 
 
-def templated(tokenizer: Any, prompt: Prompt, turns: list[dict[str, str]], whose: str, cure: str, **how: bool) -> str:
-    """What a chat template (`whose`: in words) writes of the turns of a prompt. Raises DataError with that cure."""
+def templated(
+    tokenizer: Any,
+    prompt: Prompt,
+    turns: list[dict[str, str]],
+    whose: str,
+    cure: str,
+    day: date | None = None,
+    **how: bool,
+) -> str:
+    """What a chat template (`whose`: in words), told the day, writes of a prompt's turns. Raises DataError."""
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
+        text = None if day is None else dated(tokenizer.get_chat_template(), day)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, chat_template=text, **how))
     except Exception as error:  # a template is a program of the model's author, and may raise anything
         asked = f"prompt {prompt.id!r} cannot be rendered by {whose} chat template"
         raise DataError(asked, f"{type(error).__name__}: {error}", cure) from error

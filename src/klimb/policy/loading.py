@@ -59,14 +59,14 @@ def texts_of(settings: PolicySettings) -> Texts:
     """
     if settings.name == "tiny":
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
-        return Texts(tokenizer, tiny_config(settings.tiny, len(tokenizer)), None, settings.system)
+        return Texts(tokenizer, tiny_config(settings.tiny, len(tokenizer)), None, settings.system, settings.date)
     place = place_of(settings.name)
     config, tokenizer = config_of(settings.name, place), tokenizer_of(settings.name, place)
     try:
         generation: Any = GenerationConfig.from_pretrained(place)
     except OSError:  # most models that generate nothing have none
         generation = None
-    return Texts(tokenizer, config, generation, settings.system)
+    return Texts(tokenizer, config, generation, settings.system, settings.date)
 
 
 def is_small(place: Path | str) -> bool:

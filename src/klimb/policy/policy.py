@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -41,8 +42,9 @@ class Policy(Texts):
         path: ComputePath,
         notes: Sequence[str] = (),
         system: str | None = None,
+        date: date | None = None,
     ) -> None:
-        super().__init__(tokenizer, model.config, model.generation_config, system)
+        super().__init__(tokenizer, model.config, model.generation_config, system, date)
         self.model, self.path, self.notes = model, path, tuple(notes)
         self.critic: Critic | None = None
         self.adapter: Adapter | None = None
@@ -52,7 +54,7 @@ class Policy(Texts):
         """Chooses how the model is computed, by a check on random tokens, and adds the adapter that is asked for."""
         model.eval()
         path, notes = choose(model, settings.path, settings.checkpointing, cls.speaks)
-        policy = cls(model, tokenizer, path, notes, settings.system)
+        policy = cls(model, tokenizer, path, notes, settings.system, settings.date)
         if settings.lora is not None:
             policy.adapter = attach(model, settings.lora, seed)
             policy.notes += (f"LoRA with {sum(p.numel() for p in policy.adapter.parameters.values()):,} weights",)

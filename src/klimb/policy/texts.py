@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,18 @@ class Texts:
     """Prompts and answers as the token ids of one model, and back. `generation` is None where it has no such settings.
 
     `system` is the message put before chats that have none.
+    `date` is what a template is told that writes it; None = today.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Any, generation: Any, system: str | None) -> None:
-        self.tokenizer, self.system, self._config = tokenizer, system, config
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: Any,
+        generation: Any,
+        system: str | None = None,
+        date: date | None = None,
+    ) -> None:
+        self.tokenizer, self.system, self.date, self._config = tokenizer, system, date, config
         self.eos_ids = chat.eos_ids(tokenizer, generation, config)
 
     @property
@@ -40,11 +49,11 @@ class Texts:
 
     def render(self, prompt: Prompt, room: int = 1) -> Prompt:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, self.context, room)
+        return chat.render(prompt, self.tokenizer, self.system, self.context, room, self.date)
 
     def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt, however many. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0, self.date).tokens
 
     def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """The token ids of the text that these ids are, special tokens written out."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from klimb.errors import DataError, RewardError
 from klimb.policy.chat import outline, templated, turns_of
+from klimb.policy.dated import SET
 from klimb.policy.markers import MARK, Markers
 from klimb.types import Completion, Outcome, Prompt, Score
 
@@ -68,7 +69,7 @@ class Reading:
     def _template(self, prompt: Prompt, answer: str) -> str:
         turns = [*_turns(prompt), {"role": "assistant", "content": answer}]
         cure = "roles and an order of turns that it knows, or rewards.N.join"
-        return templated(self._tokenizer, prompt, turns, WHOSE, cure)
+        return templated(self._tokenizer, prompt, turns, WHOSE, cure, SET)
 
     def _outline(self, prompt: Prompt) -> str:
         """What stands around what is said."""

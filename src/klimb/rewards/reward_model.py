@@ -111,6 +111,7 @@ def _own(reward: RewardModel) -> Scorer:
     """A model that klimb trained. Raises ModelError, and RewardError for settings of models that it did not."""
     from klimb.policy import reward_head
     from klimb.policy.base import PolicySettings
+    from klimb.policy.dated import SET
     from klimb.policy.loading import load
 
     folder = reward.path.expanduser()
@@ -120,7 +121,8 @@ def _own(reward: RewardModel) -> Scorer:
         raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
     scale = _scale(reward, head.scale) if reward.normalised is not False else None
-    policy = load(PolicySettings(name=str(folder), system=head.system, precision=reward.precision), speaks=False)
+    settings = PolicySettings(name=str(folder), system=head.system, date=head.date or SET, precision=reward.precision)
+    policy = load(settings, speaks=False)
     policy.add_critic()
     reward_head.begin(policy, folder)
     for weight in policy.parameters():
