@@ -93,6 +93,7 @@ def test_the_study_of_preferences_runs_goes_on_and_prints_its_table(root: Path, 
     assert [len(side) for side in sides[:2]] == [24, 64]
     assert not any(one & two for k, one in enumerate(sides) for two in sides[:k])
     again = subprocess.run([*command, "--table"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert again.strip() in first and (tmp_path / "a.svg").stat().st_size > 1000
+    shown, _, spent = again.strip().rpartition("\n")
+    assert shown in first and spent.startswith("0.0 CPU minutes") and (tmp_path / "a.svg").stat().st_size > 1000
     other = subprocess.run([*command, "--steps", "7"], cwd=root, capture_output=True, text=True, check=False)
     assert other.returncode != 0 and "has other settings: another --out" in other.stderr

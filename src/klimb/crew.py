@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from klimb.policy.policy import Policy
     from klimb.training.keeping import Keeper
     from klimb.training.loop import Crew, Evaluate
-    from klimb.training.own_critic import OwnCritic
     from klimb.training.state import SaveModel
     from klimb.training.step import Learner
     from klimb.training.updater import Updater
@@ -50,6 +49,11 @@ def copies_of(recipe: Recipe) -> int:
     drifts = isinstance(recipe.source, Given) and not recipe.objective.critic
     looks = isinstance(recipe.combining, Selected) and recipe.combining.context == "initial"
     return refers + ((drifts or looks) and (moves or not refers))
+
+
+def _scores(recipe: Recipe) -> bool:
+    """Whether what learns is a reward model: a critic on given answers, which it reads as it will those to score."""
+    return isinstance(recipe.source, Given) and recipe.objective.critic
 
 
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
@@ -115,6 +119,7 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
     """What turns a batch into an update, with the reference and what else its objective wants carried."""
     from klimb.policy.against import Against
     from klimb.training.carrying import open_carriers
+    from klimb.training.own_critic import open_own
     from klimb.training.remembered import Remembered
     from klimb.training.step import Learner
     from klimb.training.weighing import Passes
@@ -140,18 +145,8 @@ def _learner(session: Session, optimizer: Updater) -> Learner:
         carriers=carriers,
         temperature=recipe.sampling.temperature if recipe.source.replays else None,
         behaviour=isinstance(recipe.source, Replays) and recipe.source.old == "behaviour",
-        critic=_own_critic(session),
+        critic=open_own(session.value_model, recipe.objective.value_model, recipe.optimizer),
     )
-
-
-def _own_critic(session: Session) -> OwnCritic | None:
-    """The critic with a model of its own and its optimizer, where there is one."""
-    from klimb.training.own_critic import OwnCritic
-
-    model, wanted = session.value_model, session.recipe.objective.value_model
-    if model is None or wanted is None:
-        return None
-    return OwnCritic(model, session.recipe.optimizer, wanted.lr)
 
 
 def _combiner(session: Session, learner: Learner) -> Combiner:
@@ -173,7 +168,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         stage=stage,
         template=session.policy.template(),
         given=session.problems.given,
-        encode=session.policy.reply,
+        encode=session.policy.written if _scores(recipe) else session.policy.reply,
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
@@ -209,7 +204,7 @@ def _reference(session: Session) -> Policy | Started:
     recipe = session.recipe
     if session.policy.adapter is not None:
         return Started(session.policy, session.policy.adapter)
-    policy = load(recipe.model, recipe.seed)
+    policy = load(recipe.model, recipe.seed, like=session.policy)
     for parameter in policy.parameters():
         parameter.requires_grad_(False)
     return policy
@@ -241,7 +236,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = session.asked, source.answer_tokens
-    if recipe.objective.critic:
+    if _scores(recipe):
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     ask = asking(session, version, rundir, asked)

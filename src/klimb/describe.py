@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ _PLAIN = {
     str: "text",
     bool: "true or false",
     Path: "a path",
+    date: "a date as 2026-01-31",
     Any: "any value",
 }
 

@@ -42,11 +42,24 @@ def measure(recipe: Recipe, *, step: int = 0, before: Path | None = None) -> Eva
         if session.win is None or before is None:
             return found
         rate = WinRate(lambda _: ({}, ()), session.win.score, recipe.evaluation.pairwise, before)
-        won, failed = rate.against(rollouts.read(before), groups)
-        if not won and not failed:
-            there = f"none of {len(groups)} held-out prompts is there"
-            raise DataError(f"answers from before training in {before}", there, f"that run's own data; or {WITHOUT}")
+        first = rollouts.read(before)
+        won, failed = rate.against(first, groups)
+        if not won:
+            _check_asked(before, first, groups)
         return replace(found, won=win_rate(won, failed))
+
+
+def _check_asked(before: Path, first: Sequence[Group], groups: Sequence[Group]) -> None:
+    """Raises DataError where none of the prompts is among the first ones, or each has other tokens there."""
+    known = {group.prompt.id: group.prompt.tokens for group in first}
+    there = [group.prompt for group in groups if group.prompt.id in known]
+    if any(known[prompt.id] == prompt.tokens for prompt in there):
+        return
+    found, cure = f"none of {len(groups)} held-out prompts is there", "that run's own data"
+    if there:
+        found = f"each of the {len(there)} held-out prompts that are there has other tokens"
+        cure = "that run's own chat template, model.system, model.date and source.prompt_tokens"
+    raise DataError(f"answers from before training in {before}", found, f"{cure}; or {WITHOUT}")
 
 
 def _asked(session: Session, step: int) -> tuple[Evaluation, Sequence[Group]]:

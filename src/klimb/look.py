@@ -64,7 +64,7 @@ class Models:
         key = self._key(settings, seed)
         if key not in self.known:
             try:
-                self.known[key] = load(settings, seed)
+                self.known[key] = load(settings, seed, like=next(filter(None, self.known.values()), None))
             except KlimbError as error:
                 self.known[key], self.faults[key] = None, error.line()
         return self.known[key]
@@ -117,7 +117,7 @@ class _Run:
     @classmethod
     def open(cls, path: Path) -> _Run:
         rundir = RunDir.open(path)
-        return cls(rundir, resolve(Recipe, rundir.config().get("settings", {})))
+        return cls(rundir, resolve(Recipe, rundir.settings()))
 
     def steps(self) -> list[int]:
         """The steps whose rollouts are there, in order."""

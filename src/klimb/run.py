@@ -52,6 +52,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
     path = Path(run or recipe.run or "runs/run")
     with ExitStack() as stack:
         begun = stack.enter_context(beginning(recipe, path, problems.fingerprint() + recipe.source.fingerprint(), fork))
+        recipe = begun.recipe
         if _finished(begun, recipe):
             if not begun.rundir.report_file.exists():
                 write_report(begun.rundir)
@@ -91,7 +92,7 @@ def result_of(rundir: RunDir) -> RunResult:
         after=_eval(found[-1]) if found else {},
         report=rundir.report_file,
         model=saved[-1] / "model" if saved else rundir.path,
-        note=str(rundir.config().get("settings", {}).get("note", "")),
+        note=str(rundir.settings().get("note", "")),
     )
 
 

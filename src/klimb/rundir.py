@@ -106,8 +106,16 @@ class RunDir:
         return self.checkpoints / step_name(step)
 
     def config(self) -> dict[str, Any]:
-        """The resolved settings. Raises RunError where they cannot be read."""
+        """What the run began with: settings, the hashes of data and files. Raises RunError where it cannot be read."""
         return read_json(self.config_file)
+
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings, with the day on which the run began (`model.date`) also where it did not keep that."""
+        settings: dict[str, Any] = self.config().get("settings", {})
+        model = settings.get("model")
+        if isinstance(model, dict) and "date" not in model and (events := self.read_events()):
+            model["date"] = datetime.fromisoformat(events[0]["time"]).astimezone().date().isoformat()
+        return settings
 
     def environment(self) -> dict[str, Any]:
         """Versions, machine and command of the first attempt; empty where nothing was written."""

@@ -71,16 +71,29 @@ class Session:
 
         A source of given answers asks them as its own: cut to its `prompt_tokens`.
         """
-        recipe, source = self.recipe, self.recipe.source
-        first = self.problems.held_out[: recipe.evaluation.problems]
-        ready = [self.policy.render(prompt, recipe.sampling.max_tokens) for prompt in first]
-        return [source.ask(prompt) for prompt in ready] if isinstance(source, Given) else ready
+        first = self.problems.held_out[: self.recipe.evaluation.problems]
+        return [_ask(self.recipe, self.policy, prompt) for prompt in first]
 
     @property
     def costs(self) -> Mapping[str, Mapping[str, Any]]:
         """What each source of reward has cost, and what says who wins, under the name of its setting."""
         found = dict(getattr(self.score_all, "costs", {}))
         return found if self.win is None else found | {WIN: self.win.account}
+
+
+def _ask(recipe: Recipe, policy: Policy, prompt: Prompt) -> Prompt:
+    """The rendered prompt with room for an answer, cut first where the source cuts. Raises DataError, ModelError."""
+    source, room = recipe.source, recipe.sampling.max_tokens
+    if not isinstance(source, Given):
+        return policy.render(prompt, room)
+    asked = source.ask(replace(prompt, tokens=prompt.tokens or policy.tokens_of(prompt)))
+    try:
+        return policy.render(asked, room)
+    except DataError as fault:
+        if (most := policy.context - room) < 1:
+            raise
+        cure = f"source.prompt_tokens={most}, which cuts the beginning of longer prompts; or {fault.cure}"
+        raise DataError(fault.asked, fault.found, cure) from fault
 
 
 def _load(recipe: Recipe) -> Policy:
@@ -122,7 +135,7 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win
         sampler = stack.enter_context(opening)
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
         asked = (problems.train, problems.unlabelled)
-        train, more = (rendered(one, lambda prompt: loaded.render(prompt, recipe.sampling.max_tokens)) for one in asked)
+        train, more = (rendered(one, lambda prompt: _ask(recipe, loaded, prompt)) for one in asked)
         yield Session(recipe, problems, train, loaded, sampler, own, score_all, more, win=wins)
 
 

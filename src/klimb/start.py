@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Beginning:
     """Where a run begins: `start` is the checkpoint to go on from (None = from nothing)."""
 
     rundir: RunDir
+    recipe: Recipe
+    """The settings, with the day on which the run began."""
     start: Path | None
     forked: bool = False
     """Whether that is another run's checkpoint."""
@@ -39,6 +42,12 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
 
     Raises RunError where the run that is there has other settings or data, CheckpointError where a fork has no source.
     """
+    fresh = not RunDir(path).exists
+    if fork and not fresh:
+        raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
+    if fork:
+        _check_average(recipe, _origin(fork))
+    recipe = _dated(recipe, _parent(fork) if fork else None if fresh else RunDir.open(path))
     files = {str(file): _content(file) for file in recipe.files()}
     critic = _critic(recipe, files)
     config = {
@@ -49,11 +58,6 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
         "files": files,
         "critic": critic,
     }
-    fresh = not RunDir(path).exists
-    if fork and not fresh:
-        raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
-    if fork:
-        _check_average(recipe, _origin(fork))
     rundir = RunDir.create(path, config, environment()) if fresh else RunDir.open(path)
     with rundir.own():
         if not fresh:
@@ -79,7 +83,24 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
         rundir.truncate_after(step_of(start) if start else -1)
         rundir.event("started", checkpoint=start.name if start else None, environment=environment())
         forked = bool(fork) and start is not None and step_of(start) == int(str(fork).rpartition("@")[2])
-        yield Beginning(rundir, start, forked)
+        yield Beginning(rundir, recipe, start, forked)
+
+
+def _dated(recipe: Recipe, before: RunDir | None) -> Recipe:
+    """The recipe with what a chat template is told of the date: its own, else that of the run before, else today.
+
+    So a run asks the same prompts however often it goes on, and a fork those of its parent.
+    """
+    if recipe.model.date is not None:
+        return recipe
+    known = before.settings().get("model", {}).get("date") if before else None
+    day = date.fromisoformat(known) if known else datetime.now().astimezone().date()
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"date": day})})
+
+
+def _parent(fork: str) -> RunDir:
+    """The run that `RUN@STEP` names."""
+    return RunDir.open(fork.rpartition("@")[0])
 
 
 def _origin(fork: str) -> Path:
@@ -117,20 +138,18 @@ def _critic(recipe: Recipe, files: Mapping[str, str]) -> dict[str, str] | None:
 
 def _left_behind(fork: str, critic: Mapping[str, str] | None) -> list[str]:
     """The files of its checkpoint that a fork whose critic begins as this does not go on from: another critic's."""
-    before = RunDir.open(fork.rpartition("@")[0]).config().get("critic")
+    before = _parent(fork).config().get("critic")
     return [] if before == critic else ["value_model.safetensors"]
 
 
 def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings or data than the run began with; writes down changes that are free."""
-    before = rundir.config()
+    before, settings = rundir.config(), rundir.settings()
     if not rundir.read_metrics() and not checkpoint.steps(rundir.checkpoints):
         write_atomic(rundir.config_file, pretty(config))  # it ended before anything was done: nothing is lost
         return
     differences = {
-        name: pair
-        for name, pair in changed(before.get("settings", {}), config["settings"]).items()
-        if name.partition(".")[0] not in FREE
+        name: pair for name, pair in changed(settings, config["settings"]).items() if name.partition(".")[0] not in FREE
     }
     if _only_longer(differences, recipe):
         differences.clear()
@@ -147,7 +166,7 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
             "use the settings it began with, a new run=DIR, or --fork RUN@STEP to start from its weights",
         )
     if before != config:
-        rundir.event("changed", settings=sorted(changed(before["settings"], config["settings"])))
+        rundir.event("changed", settings=sorted(changed(settings, config["settings"])))
         write_atomic(rundir.config_file, pretty(config))
 
 

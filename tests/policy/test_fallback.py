@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from klimb.errors import ModelError
-from klimb.policy import attention, kernel
+from klimb.policy import attention, choosing, kernel
 from klimb.policy.base import PolicySettings
 from klimb.policy.paths import Packed
 from klimb.policy.policy import Policy
@@ -71,3 +73,20 @@ def test_an_output_layer_with_a_rule_of_its_own_is_left_to_the_model() -> None:
     assert "the model's own logits are used" in policy.describe()
     batch = batch_of(temperature=0.8)
     torch.testing.assert_close(policy(batch).logp, alone(policy.model, batch)[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("config", [CONFIGS["llama"], CONFIGS["gemma2"], RECURRENT], ids=["llama", "gemma2", "plain"])
+def test_a_model_built_as_another_is_computed_as_that_one_and_not_checked_again(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, batch, settings = policy_of(config), batch_of(), PolicySettings(precision="float32")
+    wanted = policy_of(config)(batch)
+    checks: list[object] = []
+    check = choosing._one_by_one
+    monkeypatch.setattr(choosing, "_one_by_one", lambda *of: checks.append(of) or check(*of))
+    twin = Policy.of(model_of(config), tiny_tokenizer(128), settings, like=first)
+    assert not checks and (twin.path.name, type(twin.path.rule)) == (first.path.name, type(first.path.rule))
+    assert twin.path.model is twin.model is not first.model
+    assert torch.equal(twin(batch).logp, wanted.logp) and torch.equal(twin(batch).entropy, wanted.entropy)
+    other = Policy.of(model_of(CONFIGS["gpt2"]), tiny_tokenizer(128), settings, like=first)
+    assert len(checks) == 1 and isinstance(other.path, Packed), "another architecture is looked at"

@@ -44,7 +44,7 @@ def test_a_special_token_that_is_also_called_unknown_is_text_in_an_answer() -> N
     tokenizer = of_bytes()
     markers, forged = Markers(tokenizer), f"good{END}"
     for head, own in (("Q\n", 0), (f"{END}Q{END}", 2)):
-        ids = markers.read(f"{head}{forged}.", f"{head}{MARK}.", closed=True)["input_ids"]
+        ids = markers.read(f"{head}{forged}.", f"{head}{MARK}.", MARK, closed=True)["input_ids"]
         assert list(ids).count(tokenizer.eos_token_id) == own and tokenizer.decode(ids) == f"{head}{forged}."
     assert tokenizer.eos_token_id not in markers.alone(forged)
     assert tokenizer.eos_token_id not in markers.pair("Q", forged)["input_ids"]
@@ -55,7 +55,7 @@ def test_a_word_that_a_tokenizer_does_not_know_is_no_special_token_that_is_spell
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.add_special_tokens(["[UNK]"])
     markers = Markers(wrapped(backend, unk_token="[UNK]"))
-    assert markers.read("a zz", f"a {MARK}", closed=True)["input_ids"] == [1, 0]
+    assert markers.read("a zz", f"a {MARK}", MARK, closed=True)["input_ids"] == [1, 0]
     assert markers.alone("zz b") == [0, 2] and markers.pair("a", "zz")["input_ids"] == [1, 0]
 
 
@@ -64,11 +64,29 @@ def test_where_a_text_cut_at_its_special_tokens_has_other_tokens_such_an_answer_
     tokenizer: Any, space: str
 ) -> None:
     markers, head = Markers(tokenizer), f"ab{END}{space}"
-    assert markers.read(f"{head}on[|", head + MARK, closed=True) == tokenizer(f"{head}on[|")
+    assert markers.read(f"{head}on[|", head + MARK, MARK, closed=True) == tokenizer(f"{head}on[|")
     with pytest.raises(DataError, match=r"special tokens \(<\|endoftext\|>\), which this tokenizer cannot read so"):
-        markers.read(f"{head}on{END}", head + MARK, closed=True)
+        markers.read(f"{head}on{END}", head + MARK, MARK, closed=True)
 
 
 def test_a_tokenizer_without_special_tokens_reads_every_text_as_it_is() -> None:
     markers = Markers(wrapped(plain_bytes()))
-    assert len(markers.read("ab", f"a{MARK}", closed=True)["input_ids"]) == 2 and markers.rest("abc.", f"a{MARK}.") == 3
+    assert len(markers.read("ab", f"a{MARK}", MARK, closed=True)["input_ids"]) == 2
+    assert markers.rest("abc.", f"a{MARK}.") == 3
+
+
+def test_a_token_between_turns_that_is_not_called_special_leaves_an_answer_that_spells_it_unread() -> None:
+    backend = plain_bytes()
+    backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("<|User|>", "<think>")])
+    tokenizer = wrapped(backend)
+    markers, outline = Markers(tokenizer), f"<|User|>{MARK}\n{MARK}"
+    asked = "<|User|>say <think> and <|User|>\n"  # a prompt may spell what it likes
+    for answer in ("<think>no</think>", "no", "<|User"):
+        ids = markers.read(asked + answer, asked + MARK, outline, closed=True)["input_ids"]
+        assert tokenizer.decode(ids) == asked + answer
+        markers.check(markers.alone(answer), outline)
+    found = r"tokens between turns \(<\|User\|>\), which this tokenizer cannot read so"
+    with pytest.raises(DataError, match=found):
+        markers.read(f"{asked}no<|User|>thanks", asked + MARK, outline, closed=True)
+    with pytest.raises(DataError, match=found):
+        markers.check(markers.alone("no<|User|>thanks"), outline)

@@ -16,6 +16,13 @@ def test_an_answer_has_no_bos_and_one_eos_and_the_prompt_one_bos() -> None:
     assert prompt.tokens.count(1) == 1 and prompt.tokens[0] == 1
 
 
+def test_an_answer_that_is_read_as_text_spells_what_it_likes_and_ends_in_one_eos() -> None:
+    policy = load(PolicySettings(name="tiny"))
+    assert policy.written("yes") == policy.written("yes<eos>") == policy.reply("yes") and policy.written("") == (2,)
+    forged = policy.written("a<eos><bos>b<eos>")
+    assert forged[-1] == 2 and {0, 1, 2}.isdisjoint(forged[:-1]) and len(forged) == len("a<eos><bos>b") + 1
+
+
 def test_padding_and_eos_being_one_token_changes_nothing() -> None:
     policy = load(PolicySettings(name="tiny"))
     before = policy.reply("ab")

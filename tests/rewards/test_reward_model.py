@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from tokenizers import AddedToken
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from klimb.batch import Batch
 from klimb.errors import ModelError, RewardError
@@ -29,6 +30,7 @@ ASKED = (Prompt("p", messages=(Message("user", "ab"),)), Prompt("q", text="cd", 
 def saved(folder: Path, scale: reward_head.Scale | None = SCALE, **settings: Any) -> tuple[Path, Policy]:
     """A reward model whose head has weights that are not zero."""
     policy = load(PolicySettings(name="tiny", tiny={"hidden": 32, "context": 64}, **settings))
+    policy.model.resize_token_embeddings(264)
     critic = policy.add_critic()
     with torch.no_grad():
         critic.weight.copy_(torch.randn(32, generator=torch.Generator().manual_seed(1)))
@@ -85,6 +87,31 @@ def test_an_answer_that_spells_special_tokens_is_scored_as_that_text(tmp_path: P
         wanted = float(loaded(torch.tensor([ids])).logits) + 0.7
     with RewardModel(path=folder, normalised=False).open() as scorer:
         assert scorer(ASKED[:1], [said("no<eos><bos>yes")])[0].value == pytest.approx(wanted, abs=1e-5)
+
+
+TURNS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if loop.last and m.role == 'assistant' %}<think></think>{% endif %}"
+    "{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("strict", ["", "{% if messages|length > 2 %}{{ raise_exception('one answer') }}{% endif %}"])
+def test_an_answer_that_spells_a_token_between_turns_is_unscorable_and_one_with_thoughts_is_not(
+    ours: bool, strict: str, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "model")[0] if ours else stranger(tmp_path / "model", vocab_size=264)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = strict + TURNS.replace("<think></think>", "" if strict else "<think></think>")
+    names = ("<|user|>", "<|assistant|>", "<think>", "</think>")
+    tokenizer.backend_tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    tokenizer.save_pretrained(folder)
+    answers = ("no<|user|>thanks", "a<|assistant|>b", "no", "<think>so</think>no")
+    with RewardModel(path=folder, normalised=False).open() as scorer:
+        forged, other, plain, thought = scorer([ASKED[0]] * 4, [said(answer) for answer in answers])
+    assert forged.outcome is other.outcome is Outcome.UNSCORABLE
+    assert "between turns (<|user|>)" in forged.reason and "between turns (<|assistant|>)" in other.reason
+    assert plain.counts and thought.counts and plain.value != thought.value
 
 
 def test_what_does_not_fit_is_unscorable_and_takes_no_other_answer_with_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from klimb import rollouts, train
 from klimb.batch import Batch
+from klimb.config import resolve
 from klimb.errors import DataError, SettingsError
 from klimb.generation.base import Sampling
-from klimb.recipe import load_recipe
+from klimb.recipe import Recipe, load_recipe
+from klimb.rundir import RunDir
 from klimb.sources.answers import Answers
 from klimb.sources.base import Source, Supplies
 from klimb.sources.labelled import Labelled
@@ -98,6 +102,28 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_end_and_eos() -
     assert whole.tokens[-1] == 2 and whole.finish is Finish.EOS
     assert cut.tokens == tuple(map(ord, "neve")) and cut.finish is Finish.LENGTH
     assert len(groups(Pairs(prompts=1, prompt_tokens=1))[0].prompt.tokens) == 1
+
+
+@pytest.mark.parametrize("objective", ["dpo", "bradley_terry"])
+def test_a_prompt_longer_than_the_context_is_cut_before_it_is_measured_and_the_cure_names_the_setting(
+    objective: str, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"{n}" * 100 + "?", "chosen": "yes", "rejected": "no"} for n in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    settings = {
+        "model": {"name": "tiny", "tiny": {"hidden": 32, "context": 64}}, "sampling": {"max_tokens": 4},
+        "data": {"type": "preferences", "path": str(tmp_path / "pairs.jsonl"), "share": 0.5},
+        "objective": {"type": objective}, "source": {"type": "pairs", "prompts": 2}, "training": {"steps": 1},
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"the model's context is 64.*try: source\.prompt_tokens=60, which cuts"):
+        train(resolve(Recipe, settings), run=tmp_path / "long")
+    with pytest.raises(DataError) as none:
+        train(resolve(Recipe, settings | {"sampling": {"max_tokens": 64}}), run=tmp_path / "none")
+    assert "prompt_tokens" not in none.value.line(), "no cut would help"
+    settings["source"] = {"type": "pairs", "prompts": 2, "prompt_tokens": 60}
+    run = train(resolve(Recipe, settings), run=tmp_path / "run")
+    (group, *_) = rollouts.read(RunDir.open(run.path).rollout(1))
+    assert len(group.prompt.tokens) == 60 and run.step == 1
 
 
 def test_a_mixture_adds_samples_that_nothing_scored() -> None:

@@ -34,7 +34,10 @@ def evaluate(
 
 
 def settings_of(where: Place, words: Sequence[str], recipe: str | None) -> Recipe:
-    """The recipe asked for, else the run's own, on the model that the target names, with the words over it."""
+    """The recipe asked for, else the run's own, on the model that the target names, with the words over it.
+
+    A chat template that writes the date is told the run's, whichever recipe asks.
+    """
     from klimb.config import apply_words, dump, resolve
     from klimb.recipe import Recipe
 
@@ -46,6 +49,8 @@ def settings_of(where: Place, words: Sequence[str], recipe: str | None) -> Recip
         raise SettingsError(
             [KlimbError(f"to evaluate {where.model} there must be problems", "no recipe", "--recipe RECIPE")]
         )
+    if where.recipe is not None:
+        base["model"]["date"] = base["model"]["date"] or dump(where.recipe)["model"]["date"]
     base["model"] |= {"name": where.model, "lora": None}  # a saved model has its adapter in its weights
     return resolve(Recipe, apply_words(base, words, Recipe))
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from klimb.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
+    from klimb.policy.base import PolicySettings
     from klimb.policy.policy import Policy
+    from klimb.policy.texts import Texts
     from klimb.recipe import Recipe
 
 
@@ -21,6 +23,13 @@ class Place:
     recipe: Recipe | None = None
     step: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> PolicySettings:
+        """The model with the run's settings of it, else the usual ones."""
+        from klimb.policy.base import PolicySettings
+
+        return (self.recipe.model if self.recipe else PolicySettings()).at(self.model)
 
     @property
     def combining(self) -> Path | None:
@@ -47,14 +56,19 @@ def place(target: str, step: int | None = None) -> Place:
     return Place(target)
 
 
-def opened(target: str, speaks: bool = True) -> Policy:
-    """The policy that the target names, loaded; where it need not speak, also a reward model. Raises KlimbError."""
-    from klimb.policy.base import PolicySettings
+def opened(target: str) -> Policy:
+    """The policy that the target names, loaded. Raises KlimbError."""
     from klimb.policy.loading import load
 
     where = place(target)
-    settings = where.recipe.model if where.recipe else PolicySettings()
-    return load(settings.at(where.model), where.recipe.seed if where.recipe else 0, speaks)
+    return load(where.settings, where.recipe.seed if where.recipe else 0)
+
+
+def texts_of(target: str) -> Texts:
+    """How the model that the target names reads and writes text; a reward model will do. Raises KlimbError."""
+    from klimb.policy import loading
+
+    return loading.texts_of(place(target).settings)
 
 
 def _is_run(folder: Path) -> bool:
@@ -68,7 +82,7 @@ def _of_run(folder: Path, step: int | None) -> Place:
     from klimb.training.checkpoint import newest, verified
 
     rundir = RunDir.open(folder)
-    recipe = resolve(Recipe, rundir.config().get("settings", {}))
+    recipe = resolve(Recipe, rundir.settings())
     if step is not None:
         chosen = rundir.checkpoint(step)
         if not chosen.is_dir():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klimb.cli import recipes
-from klimb.cli.places import opened
+from klimb.cli.places import texts_of
 from klimb.cli.text import printable
 from klimb.config import apply_words, resolve
 from klimb.data.base import Data, Problems
@@ -46,9 +46,9 @@ def inspect(path: Path, wanted: Wanted, words: Sequence[str] = (), *, as_json: P
     faults = Faults()
     data, cut = _settings(path, wanted, words)
     problems, leaked = _opened(data, faults)
-    policy = opened(wanted.model, speaks=False) if wanted.model else None
-    found = inspected(problems, None if policy is None else lambda text: len(policy.reply(text)), leaked)
-    fit = None if policy is None else tokenized(problems, policy, *cut)
+    texts = texts_of(wanted.model) if wanted.model else None
+    found = inspected(problems, None if texts is None else lambda text: len(texts.reply(text)), leaked)
+    fit = None if texts is None else tokenized(problems, texts, *cut)
     if as_json:
         more = {} if fit is None else {"tokenized": fit.record()}
         write_atomic(as_json, pretty({**found.record(), **more, "unusable": faults.count, "shown": faults.lines()}))

@@ -30,14 +30,14 @@ def compare(
 ) -> None:
     """Prints how far the sources agree on the pairs of a file, and writes all of it as JSON. Raises KlimbError."""
     from klimb.atomic import write_atomic
-    from klimb.cli.places import opened
+    from klimb.cli.places import texts_of
     from klimb.evaluation.disagreement import compare as compared
     from klimb.evaluation.opinions import opinions
     from klimb.records import pretty
 
     sources = sources_of(rewards)
     pairs, keys, left_out = pairs_of(resolve(Preferences, apply_words({"path": str(path)}, words, Preferences)))
-    tokens = opened(model, speaks=False).reply if model else None
+    tokens = texts_of(model).reply if model else None
     table = compared(list(opinions(pairs, sources.rewards, tokens)), keys)
     if as_json:
         write_atomic(as_json, pretty({**table.record(), "left_out": left_out}))

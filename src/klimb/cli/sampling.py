@@ -67,12 +67,10 @@ def _opened(where: Place, wanted: Wanted, many: bool) -> Iterator[Answer]:
         return
     from klimb.generation.base import Request, Sampling
     from klimb.generation.local import Local
-    from klimb.policy.base import PolicySettings
     from klimb.policy.loading import load
     from klimb.seeds import draw_seed
 
-    settings = where.recipe.model if where.recipe else PolicySettings()
-    policy = load(settings.at(where.model), wanted.seed)
+    policy = load(where.settings, wanted.seed)
     drawn = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, max_tokens=wanted.max_tokens)
 
     with Local(rows=1, engine="auto" if many else "plain").open(policy) as sampler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from klimb.batch import Batch
 
 Model = Any
-"""A policy: it gives log-probs when called, `distributions`, and `reply` for the token ids of an answer."""
+"""A policy: it gives log-probs when called, `distributions`, and the token ids of an answer."""
+Encode = Callable[[str], tuple[int, ...]]
+"""An answer's token ids, as training reads it."""
 Replies = Mapping[str, tuple[Reply, ...]]
 """The answers of the data, by the prompt's id."""
 
@@ -31,19 +33,19 @@ class Heard:
     tokens: int
 
 
-def answered(prompt: Prompt, replies: Sequence[Reply], policy: Model, most: int | None) -> Group:
+def answered(prompt: Prompt, replies: Sequence[Reply], encode: Encode, most: int | None) -> Group:
     """The answers to a prompt as labelled rows of at most `most` tokens."""
     labels = [Label.CHOSEN if reply.chosen else Label.REJECTED for reply in replies]
-    done = [_cut(policy.reply(reply.text), reply.text, most) for reply in replies]
+    done = [_cut(encode(reply.text), reply.text, most) for reply in replies]
     rows = (Rollout(one, k, -1, label=label) for k, (one, label) in enumerate(zip(done, labels, strict=True)))
     return Group(prompt, tuple(rows), Transform())
 
 
-def paired(prompts: Sequence[Prompt], given: Replies, policy: Model, most: int | None) -> list[Group]:
+def paired(prompts: Sequence[Prompt], given: Replies, encode: Encode, most: int | None) -> list[Group]:
     """The pairs of those prompts to which the data give one: the chosen answer, then the rejected one."""
     found = [(prompt, given.get(prompt.id, ())) for prompt in prompts]
     return [
-        answered(prompt, replies, policy, most)
+        answered(prompt, replies, encode, most)
         for prompt, replies in found
         if [reply.chosen for reply in replies] == [True, False]
     ]

@@ -69,7 +69,7 @@ class RewardExam:
         from klimb.batch import Batch
 
         found: list[tuple[Measured, Measured]] = []
-        groups = paired(self.prompts, self.given, self.policy, self.most)
+        groups = paired(self.prompts, self.given, self.policy.written, self.most)
         for part in Batch.of(groups).split(self.tokens) if groups else ():
             with torch.no_grad():
                 rewards = self.policy(part).value[part.lengths.cumsum(0) - 1].tolist()

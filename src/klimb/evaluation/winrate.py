@@ -27,7 +27,7 @@ class WinRate:
 
     `pairwise`: the judge is a language model that is shown both, in both orders, the initial answer as the prompt's
     own; else each is scored alone and the higher score wins. Equal texts are a tie, unasked; a tie is a half.
-    Where either could not be judged, the prompt is left out and counted.
+    Where either could not be judged, the prompt is left out and counted; so is one that was asked in other tokens.
     """
 
     ask: Ask
@@ -46,13 +46,17 @@ class WinRate:
 
     def against(self, before: Sequence[Group], after: Sequence[Group]) -> tuple[dict[str, float], int]:
         """1, 0 or between for each prompt (by its id) with an answer in both, and how many could not be judged."""
-        first = {(group.prompt.id, group.prompt.tokens): group.rollouts[0].completion for group in before}
-        named = [((one.prompt.id, one.prompt.tokens), one) for one in after]
-        both = [(one.prompt, one.rollouts[0].completion, first[name]) for name, one in named if name in first]
+        there = {group.prompt.id: group for group in before}
+        found = [(one, there[one.prompt.id]) for one in after if one.prompt.id in there]
+        both = [
+            (now.prompt, now.rollouts[0].completion, then.rollouts[0].completion)
+            for now, then in found
+            if now.prompt.tokens == then.prompt.tokens
+        ]
         ties = {prompt.id: 0.5 for prompt, now, then in both if now.text == then.text}
         facing = [one for one in both if one[0].id not in ties]
         won = self._shown(facing) if self.pairwise else self._scored(facing)
-        return ties | won, len(facing) - len(won)
+        return ties | won, len(found) - len(ties) - len(won)
 
     def _shown(self, facing: Facing) -> dict[str, float]:
         """By a judge; an answer with nothing in it loses unasked, and two of them are a tie."""

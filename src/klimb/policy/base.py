@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date as Day
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,6 +58,8 @@ class PolicySettings(Settings):
     """packed = prompts once and no padding; plain = one padded forward; auto = packed where a check at load agrees."""
     system: str | None = None
     """The system message put before chats that have none; unset = whatever the model's chat template does."""
+    date: Day | None = None
+    """What a chat template is told that writes the date; unset = the day on which the run begins, as it keeps it."""
     lora: LoRA | None = None
     """Train an adapter in place of the weights; unset = every weight learns."""
     tiny: TinySizes = TinySizes()

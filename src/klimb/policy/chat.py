@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError, ModelError
+from klimb.policy.dated import dated
+from klimb.policy.markers import MARK
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -14,14 +17,20 @@ if TYPE_CHECKING:
 
 
 def render(
-    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, context: int, room: int = 1
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None,
+    context: int,
+    room: int = 1,
+    day: date | None = None,
 ) -> Prompt:
     """The prompt with its `tokens`; one that has them already is only checked.
 
     `system` goes before a chat that has no system message. `room` tokens must be left in the context for the answer.
+    `day` is what a template is told that writes the date; None = today.
     Raises DataError by the prompt's id where it is empty or too long, ModelError where chats cannot be rendered.
     """
-    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system))
+    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system, day))
     if not tokens:
         raise DataError(f"prompt {prompt.id!r} wants at least one token", "none", "give it some text")
     if len(tokens) + room > context:
@@ -45,10 +54,10 @@ def again(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[in
     return tuple(ids)
 
 
-def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int) -> tuple[int, ...]:
+def reply(text: str, tokenizer: PreTrainedTokenizerBase, eos: int | None) -> tuple[int, ...]:
     """The tokens of an answer as a policy would have drawn them: no BOS, no template, and EOS once, at the end."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return (*ids, eos) if ids[-1:] != [eos] else tuple(ids)
+    return tuple(ids) if eos is None or ids[-1:] == [eos] else (*ids, eos)
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> frozenset[int]:
@@ -64,8 +73,8 @@ def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> list[int]:
-    text = _chat(prompt, tokenizer, system) if prompt.messages else prompt.text
+def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None) -> list[int]:
+    text = _chat(prompt, tokenizer, system, day) if prompt.messages else prompt.text
     if text is None:
         raise DataError(f"prompt {prompt.id!r} wants messages or a text", "neither", "fill one of the two")
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -74,7 +83,7 @@ def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | No
     return ids
 
 
-def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
+def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None) -> str:
     """The conversation as the model's chat template writes it, ready for the assistant's turn."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -82,22 +91,44 @@ def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None
             "a tokenizer without one",
             "an instruct model, or plain text prompts",
         )
-    turns = turns_of(prompt)
-    if system is not None and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system})
+    turns = turns_of(prompt, system)
     cure = "roles and an order of turns that the model knows (some know no system message)"
-    return templated(tokenizer, prompt, turns, "the model's", cure, add_generation_prompt=True)
+    return templated(tokenizer, prompt, turns, "the model's", cure, day, add_generation_prompt=True)
 
 
-def turns_of(prompt: Prompt) -> list[dict[str, str]]:
-    """The conversation as chat templates take it."""
-    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+def outline(tokenizer: Any, prompt: Prompt, turns: Sequence[dict[str, str]], whose: str) -> str:
+    """What a chat template writes around a prompt's turns, an answer and a further turn: MARK for all that is said.
 
-
-def templated(tokenizer: Any, prompt: Prompt, turns: list[dict[str, str]], whose: str, cure: str, **how: bool) -> str:
-    """What a chat template (`whose`: in words) writes of the turns of a prompt. Raises DataError with that cure."""
+    Without the further turn where it refuses one. Raises DataError.
+    """
+    roles = [*(turn["role"] for turn in turns), "assistant", "user"]
+    blank = [{"role": role, "content": MARK} for role in roles]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
+        return templated(tokenizer, prompt, blank, whose, "")
+    except DataError:
+        return templated(tokenizer, prompt, blank[:-1], whose, "")
+
+
+def turns_of(prompt: Prompt, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation as chat templates take it, `system` before one that has no system message."""
+    turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
+    own = system is None or turns[0]["role"] == "system"
+    return turns if own else [{"role": "system", "content": str(system)}, *turns]
+
+
+def templated(
+    tokenizer: Any,
+    prompt: Prompt,
+    turns: list[dict[str, str]],
+    whose: str,
+    cure: str,
+    day: date | None = None,
+    **how: bool,
+) -> str:
+    """What a chat template (`whose`: in words), told the day, writes of a prompt's turns. Raises DataError."""
+    try:
+        text = None if day is None else dated(tokenizer.get_chat_template(), day)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, chat_template=text, **how))
     except Exception as error:  # a template is a program of the model's author, and may raise anything
         asked = f"prompt {prompt.id!r} cannot be rendered by {whose} chat template"
         raise DataError(asked, f"{type(error).__name__}: {error}", cure) from error

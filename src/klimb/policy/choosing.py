@@ -64,7 +64,8 @@ def _as(known: Path, model: Any, keep: int, checkpointing: bool) -> Path:
 
 def _checked(model: Any, wanted: Wanted, keep: int, checkpointing: bool, speaks: bool, notes: list[str]) -> Path:
     """The path that a check on random tokens finds right; what it found is added to the notes."""
-    probe, rule = _probe(model), HeadRule.of(model.config)
+    probe = _probe(model)
+    rule: HeadRule | None = HeadRule.of(model.config)
     with torch.no_grad():
         truth = _one_by_one(model, probe, speaks)
         reason = _disagreement(Plain(model, rule, keep), probe, truth, model.dtype)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from klimb import cycles
@@ -20,7 +20,8 @@ from klimb.policy.causal import not_causal, reads_ahead
 from klimb.policy.output import OUTPUT
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
-from klimb.policy.tiny import tiny_model, tiny_tokenizer
+from klimb.policy.texts import Texts
+from klimb.policy.tiny import tiny_config, tiny_model, tiny_tokenizer
 from klimb.policy.trunk import Trunk, mute
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ SCORES = "; a reward model has no output layer: objective.type=bradley_terry tra
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def load(settings: PolicySettings, seed: int = 0, speaks: bool = True) -> Policy:
+def load(settings: PolicySettings, seed: int = 0, speaks: bool = True, like: Policy | None = None) -> Policy:
     """The policy that the settings name. `seed` draws the tiny model's weights and a fresh adapter, and nothing else.
 
     Where it need not speak its output layer is left out: a folder without one will do, and only values can be read.
+    Where it is built as the policy `like` is, it is computed in the same way, which is not looked for again.
     Raises ModelError for a model that is missing, broken, or not a causal language model.
     """
     cycles.search_as_usual()
@@ -50,7 +52,24 @@ def load(settings: PolicySettings, seed: int = 0, speaks: bool = True) -> Policy
         dtype = hardware.dtype_of(settings.precision, device, small=is_small(place))
         model, tokenizer = _pretrained(settings.name, place, dtype, speaks)
     _check_fit(settings.name, model, tokenizer)
-    return (Policy if speaks else Trunk).of(model.to(device), tokenizer, settings, seed)
+    return (Policy if speaks else Trunk).of(model.to(device), tokenizer, settings, seed, like)
+
+
+def texts_of(settings: PolicySettings) -> Texts:
+    """How the model that the settings name reads and writes text, whatever kind of model it is. Raises ModelError.
+
+    Its weights are not loaded, and need not be there.
+    """
+    if settings.name == "tiny":
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer(settings.tiny.context)
+        return Texts(tokenizer, tiny_config(settings.tiny, len(tokenizer)), None, settings.system, settings.date)
+    place = place_of(settings.name)
+    config, tokenizer = config_of(settings.name, place), tokenizer_of(settings.name, place)
+    try:
+        generation: Any = GenerationConfig.from_pretrained(place)
+    except OSError:  # most models that generate nothing have none
+        generation = None
+    return Texts(tokenizer, config, generation, settings.system, settings.date)
 
 
 def is_small(place: Path | str) -> bool:

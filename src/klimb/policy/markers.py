@@ -17,36 +17,49 @@ MARK = "\ue000written\ue000"
 
 
 class Markers:
-    """A tokenizer's special tokens: an answer that spells one could forge a turn. Texts without any are read as ever.
+    """The tokens by which an answer that spells them could forge a turn. Texts without any are read as ever.
 
-    Added tokens that are not called special, such as the tags of tools and thoughts, are read wherever they stand.
+    Special tokens are read as text in an answer. Other added tokens no tokenizer reads so: an answer with one that the
+    `outline` of the texts has, such as `<|User|>`, is not read at all; one that it has not, as the tags of thoughts,
+    is read wherever it stands. So are markers that are plain text, as `[INST]`: against them nothing is done.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, unknown = tokenizer, _unknown(tokenizer)
-        added = ((int(token), kind) for token, kind in tokenizer.added_tokens_decoder.items())
-        self._numbers = {str(kind.content): token for token, kind in added if kind.special and token != unknown}
+        added = {int(token): kind for token, kind in tokenizer.added_tokens_decoder.items() if int(token) != unknown}
+        self._numbers = {str(kind.content): token for token, kind in added.items() if kind.special}
+        self._others = {token: str(kind.content) for token, kind in added.items() if not kind.special}
+        self._known: dict[str, set[int]] = {}
         longest = sorted(self._numbers, key=len, reverse=True)
         self._each = re.compile(f"({'|'.join(map(re.escape, longest)) or '(?!)'})")
 
-    def read(self, text: str, frame: str, *, closed: bool) -> Text:
+    def read(self, text: str, frame: str, outline: str, *, closed: bool) -> Text:
         """What the tokenizer makes of `text`, with its own tokens at both ends where `closed`.
 
-        `frame` is the text with MARK in place of what the model wrote. Raises DataError where the tokenizer cannot
-        read that as text, or reads the frame as other tokens where it is cut at its special ones.
+        `frame` is the text with MARK in place of what the model wrote, `outline` is without what anybody wrote. Raises
+        DataError where the tokenizer cannot read that as text, or reads the frame as other tokens where it is cut at
+        its special ones.
         """
         ready: Text = self._tokenizer(text, add_special_tokens=closed, verbose=False)
         outside = self._ids(frame, closed)
+        self.check(ready["input_ids"], outline, outside)
         if not (more := self._more(ready["input_ids"], outside)):
             return ready
         pieces, plain = self._pieces(text, frame), self._joined(self._each.split(frame))
         starts = range(len(outside) - len(plain) + 1)
         at = next((start for start in starts if outside[start : start + len(plain)] == plain), None)
         if pieces is None or at is None:
-            raise self._forged(more)
+            raise self._forgery(more)
         ids = [*outside[:at], *self._joined(pieces), *outside[at + len(plain) :]]
         self._check(ids, outside)
         return {"input_ids": ids}
+
+    def check(self, ids: Sequence[int], outline: str, outside: Sequence[int] = ()) -> None:
+        """Raises DataError where an added token of the outline, not special, is more often in `ids` than `outside`."""
+        if outline not in self._known:
+            self._known[outline] = self._others.keys() & set(self._ids(outline, closed=False))
+        if more := set(Counter(ids) - Counter(outside)) & self._known[outline]:
+            raise _forged("tokens between turns", sorted(self._others[token] for token in more))
 
     def rest(self, text: str, frame: str) -> int:
         """How many tokens a text has from what the model wrote on; all, where the frame does not show where that is."""
@@ -71,12 +84,10 @@ class Markers:
 
     def _check(self, ids: Sequence[int], outside: Sequence[int]) -> None:
         if more := self._more(ids, outside):
-            raise self._forged(more)
+            raise self._forgery(more)
 
-    def _forged(self, more: Collection[int]) -> DataError:
-        found = ", ".join(name for name, token in self._numbers.items() if token in more)
-        asked, cure = "read an answer as text, whatever it spells", "a reward model with another tokenizer"
-        return DataError(asked, f"special tokens ({found}), which this tokenizer cannot read so", cure)
+    def _forgery(self, more: Collection[int]) -> DataError:
+        return _forged("special tokens", [name for name, token in self._numbers.items() if token in more])
 
     def _pieces(self, text: str, frame: str) -> list[str] | None:
         """Texts at even places, the frame's special tokens between; None where the text does not go with the frame."""
@@ -97,6 +108,11 @@ class Markers:
     def _ids(self, text: str, closed: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=closed, verbose=False)["input_ids"]
         return ids
+
+
+def _forged(kind: str, names: Sequence[str]) -> DataError:
+    asked, cure = "read an answer as text, whatever it spells", "a reward model with another tokenizer"
+    return DataError(asked, f"{kind} ({', '.join(names)}), which this tokenizer cannot read so", cure)
 
 
 def _unknown(tokenizer: Any) -> int | None:

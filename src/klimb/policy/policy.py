@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from klimb.batch import Batch, Outputs
-from klimb.policy import chat
 from klimb.policy.adapter import Adapter, attach, merged_state
 from klimb.policy.base import PolicySettings
 from klimb.policy.choosing import choose
@@ -24,13 +24,13 @@ from klimb.policy.output import output_layer, own_output
 from klimb.policy.paths import Path as ComputePath
 from klimb.policy.paths import Read, distributions
 from klimb.policy.quiet import quiet
-from klimb.types import Prompt
+from klimb.policy.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Policy:
+class Policy(Texts):
     """A model, its tokenizer and the way it is computed. Dropout is off: now and old log-probs must agree."""
 
     speaks: ClassVar[bool] = True
@@ -43,19 +43,27 @@ class Policy:
         path: ComputePath,
         notes: Sequence[str] = (),
         system: str | None = None,
+        date: date | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.path, self.system = model, tokenizer, path, system
-        self.notes = tuple(notes)
+        super().__init__(tokenizer, model.config, model.generation_config, system, date)
+        self.model, self.path, self.notes = model, path, tuple(notes)
         self.critic: Critic | None = None
         self.adapter: Adapter | None = None
-        self.eos_ids = chat.eos_ids(tokenizer, model.generation_config, model.config)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings, seed: int = 0) -> Policy:
+    def of(
+        cls,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: PolicySettings,
+        seed: int = 0,
+        like: Policy | None = None,
+    ) -> Policy:
         """Chooses how the model is computed, by a check on random tokens, and adds the adapter that is asked for."""
         model.eval()
-        path, notes = choose(model, settings.path, settings.checkpointing, cls.speaks)
-        policy = cls(model, tokenizer, path, notes, settings.system)
+        known = like.path if like is not None and like.speaks == cls.speaks else None
+        path, notes = choose(model, settings.path, settings.checkpointing, cls.speaks, known)
+        policy = cls(model, tokenizer, path, notes, settings.system, settings.date)
         if settings.lora is not None:
             policy.adapter = attach(model, settings.lora, seed)
             policy.notes += (f"LoRA with {sum(p.numel() for p in policy.adapter.parameters.values()):,} weights",)
@@ -115,15 +123,6 @@ class Policy:
         return dtype
 
     @property
-    def context(self) -> int:
-        """The most tokens a prompt and its completion may have together."""
-        config = self.model.config
-        for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
-            if isinstance(value := getattr(config, name, None), int) and value > 0:
-                return value
-        return int(min(self.tokenizer.model_max_length, 1 << 30))
-
-    @property
     def weights(self) -> int:
         """How many numbers the model has, tied ones once."""
         return sum(weight.numel() for weight in self.model.parameters())
@@ -144,27 +143,6 @@ class Policy:
         if self.critic is not None:
             yield from self.critic.named_parameters("critic")
 
-    def render(self, prompt: Prompt, room: int = 1) -> Prompt:
-        """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, self.context, room)
-
-    def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
-        """The token ids of a prompt, however many. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0).tokens
-
-    def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The token ids of the text that these ids are, special tokens written out."""
-        return chat.again(tokens, self.tokenizer)
-
-    def reply(self, text: str) -> tuple[int, ...]:
-        """The token ids of an answer that somebody else wrote, with EOS at its end."""
-        own = self.tokenizer.eos_token_id
-        return chat.reply(text, self.tokenizer, min(self.eos_ids) if own is None else int(own))
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of some tokens, special ones left out."""
-        return chat.decode(tokens, self.tokenizer)
-
     def version(self, dtype: torch.dtype | None = None) -> str:
         """A hash of the weights as they are computed with, or would be in `dtype`: equal weights, equal version.
 
@@ -176,11 +154,6 @@ class Policy:
             held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
             digest.update(held.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
-
-    def template(self) -> str:
-        """A hash of the chat template; empty where the tokenizer has none."""
-        text = getattr(self.tokenizer, "chat_template", None)
-        return hashlib.sha256(str(text).encode()).hexdigest()[:16] if text else ""
 
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.

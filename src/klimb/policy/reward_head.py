@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date as Day
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,15 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a saved reward model adds to a language model. `scale` is None where no answers were held out."""
+    """What a saved reward model adds to a language model. `scale` is None where no answers were held out.
+
+    `date` is what its chat template was told; None of models that did not keep it.
+    """
 
     weight: Tensor
     bias: float
     system: str | None
+    date: Day | None
     scale: Scale | None
 
 
@@ -62,6 +67,8 @@ def save(policy: Policy, scale: Scale | None, folder: Path, state_dict: Mapping[
         config["reward_scale"] = {"mean": scale.mean, "std": scale.std, "answers": scale.answers}
     if policy.system is not None:
         config["reward_system"] = policy.system
+    if policy.date is not None:
+        config["reward_date"] = policy.date.isoformat()
     config["pad_token_id"] = (
         policy.tokenizer.pad_token_id if config.get("pad_token_id") is None else config["pad_token_id"]
     )
@@ -85,7 +92,9 @@ def read(folder: Path) -> Head:
     if weight is None or weight.shape[0] != 1 or "reward_bias" not in config:
         lacks = "no head of one score" if weight is None or weight.shape[0] != 1 else "no reward_bias in config.json"
         raise ModelError(f"{str(folder)!r} as a reward model", lacks, TRAIN)
-    return Head(weight[0].float(), float(config["reward_bias"]), config.get("reward_system"), scale_of(config))
+    told = config.get("reward_date")
+    day = Day.fromisoformat(told) if told else None
+    return Head(weight[0].float(), float(config["reward_bias"]), config.get("reward_system"), day, scale_of(config))
 
 
 def begin(policy: Policy, folder: Path) -> bool:

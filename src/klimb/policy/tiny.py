@@ -42,15 +42,15 @@ def tiny_tokenizer(context: int) -> PreTrainedTokenizerFast:
     return made
 
 
-def tiny_model(sizes: TinySizes, vocabulary: int, seed: int) -> Any:
-    """The model, float32, its weights drawn from `seed` alone."""
+def tiny_config(sizes: TinySizes, vocabulary: int) -> LlamaConfig:
+    """The model's configuration. Raises ModelError where the sizes do not go together."""
     if sizes.hidden % sizes.heads or sizes.heads % sizes.kv_heads or (sizes.hidden // sizes.heads) % 2:
         raise ModelError(
             "model.tiny wants heads that divide hidden evenly, and kv_heads that divide heads",
             f"hidden={sizes.hidden}, heads={sizes.heads}, kv_heads={sizes.kv_heads}",
             "hidden=64, heads=4, kv_heads=2",
         )
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=sizes.hidden,
         intermediate_size=3 * sizes.hidden,
@@ -63,8 +63,12 @@ def tiny_model(sizes: TinySizes, vocabulary: int, seed: int) -> Any:
         bos_token_id=1,
         eos_token_id=2,
     )
+
+
+def tiny_model(sizes: TinySizes, vocabulary: int, seed: int) -> Any:
+    """The model, float32, its weights drawn from `seed` alone. Raises ModelError as above."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = LlamaForCausalLM(config)
+        model: Any = LlamaForCausalLM(tiny_config(sizes, vocabulary))
     model.generation_config = cast(Any, GenerationConfig)(bos_token_id=1, eos_token_id=2, pad_token_id=0)
     return model.float()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from klimb.errors import DataError, RewardError
-from klimb.policy.chat import templated, turns_of
+from klimb.policy.chat import outline, templated, turns_of
+from klimb.policy.dated import SET
 from klimb.policy.markers import MARK, Markers
 from klimb.types import Completion, Outcome, Prompt, Score
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from klimb.policy.classifier import Classifier, Text
     from klimb.policy.reward_head import Scale
 
+WHOSE = "the reward model's"
 LINES = "{prompt}\n{answer}"
 PARTS = re.compile(r"(\{prompt\}|\{answer\})")
 
@@ -26,7 +28,7 @@ class Reading:
 
     The whole conversation by its chat template; where it has none, prompt and answer as its tokenizer joins a pair of
     texts; where it has no separator for that, two lines. `join` is another text with {prompt} and {answer} in it.
-    An answer that spells a special token is read as that text.
+    An answer that spells a special token is read as that text; one that spells another token between turns is not read.
     """
 
     def __init__(self, classifier: Classifier, join: str | None, *, cuts: bool) -> None:
@@ -49,7 +51,7 @@ class Reading:
         else:
             write = self._template if self._templated else self._joined
             text, frame = write(prompt, answer), write(prompt, MARK)
-            ready = self._markers.read(text, frame, closed=not self._templated)
+            ready = self._markers.read(text, frame, self._outline(prompt), closed=not self._templated)
         over = len(ready["input_ids"]) - self._context
         if over <= 0:
             if not len(ready["input_ids"]):
@@ -65,10 +67,15 @@ class Reading:
         return (self._cut_pair(prompt, answer) if self._paired else self._cut(ready["input_ids"])), over
 
     def _template(self, prompt: Prompt, answer: str) -> str:
-        turns = turns_of(prompt) or [{"role": "user", "content": asked(prompt)}]
-        turns.append({"role": "assistant", "content": answer})
+        turns = [*_turns(prompt), {"role": "assistant", "content": answer}]
         cure = "roles and an order of turns that it knows, or rewards.N.join"
-        return templated(self._tokenizer, prompt, turns, "the reward model's", cure)
+        return templated(self._tokenizer, prompt, turns, WHOSE, cure, SET)
+
+    def _outline(self, prompt: Prompt) -> str:
+        """What stands around what is said."""
+        if self._templated:
+            return outline(self._tokenizer, prompt, _turns(prompt), WHOSE)
+        return PARTS.sub(MARK, self._join)
 
     def _joined(self, prompt: Prompt, answer: str) -> str:
         parts = PARTS.split(self._join)
@@ -153,6 +160,11 @@ class Picked:
     def describe(self) -> str:
         """The choice in words."""
         return f"the {self._of.replace('_', '-')} of label {self._name!r}"
+
+
+def _turns(prompt: Prompt) -> list[dict[str, str]]:
+    """The prompt as turns. Raises DataError."""
+    return turns_of(prompt) or [{"role": "user", "content": asked(prompt)}]
 
 
 def asked(prompt: Prompt) -> str:

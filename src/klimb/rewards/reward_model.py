@@ -54,10 +54,7 @@ class ModelScorer:
     """The opened model."""
 
     def __init__(self, policy: Policy, scale: Scale | None, tokens: int) -> None:
-        from klimb.policy.markers import Markers
-
         self._policy, self._scale, self._tokens = policy, scale, tokens
-        self._markers = Markers(policy.tokenizer)
         self.unit = 1.0 if scale is None else scale.std
         self.note = f"{policy.describe()}; " + (
             "scores as they are" if scale is None else f"scores less {scale.mean:.4g}, over {scale.std:.4g}"
@@ -78,8 +75,9 @@ class ModelScorer:
 
     def _add(self, groups: list[Group], prompt: Prompt, completion: Completion) -> None:
         """Adds one answer; answers to one prompt that stand side by side share it. Raises DataError."""
-        tokens = (*self._markers.alone(completion.text), *self._policy.reply(""))  # EOS alone
+        tokens = self._policy.written(completion.text)
         asked = self._policy.render(replace(prompt, tokens=()), len(tokens))
+        self._policy.markers.check(tokens, self._policy.outline(prompt))
         row = Rollout(Completion(tokens, (), completion.text, Finish.EOS), 0, 0)
         if groups and groups[-1].prompt.tokens == asked.tokens:
             groups[-1] = replace(groups[-1], rollouts=(*groups[-1].rollouts, row))
@@ -113,6 +111,7 @@ def _own(reward: RewardModel) -> Scorer:
     """A model that klimb trained. Raises ModelError, and RewardError for settings of models that it did not."""
     from klimb.policy import reward_head
     from klimb.policy.base import PolicySettings
+    from klimb.policy.dated import SET
     from klimb.policy.loading import load
 
     folder = reward.path.expanduser()
@@ -122,7 +121,8 @@ def _own(reward: RewardModel) -> Scorer:
         raise RewardError(f"the score of {folder}, which klimb trained", found, f"leave out {', '.join(given)}")
     head = reward_head.read(folder)
     scale = _scale(reward, head.scale) if reward.normalised is not False else None
-    policy = load(PolicySettings(system=head.system, precision=reward.precision).at(folder), speaks=False)
+    settings = PolicySettings(system=head.system, date=head.date or SET, precision=reward.precision)
+    policy = load(settings.at(folder), speaks=False)
     policy.add_critic()
     reward_head.begin(policy, folder)
     for weight in policy.parameters():

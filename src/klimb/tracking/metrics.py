@@ -181,7 +181,7 @@ GLOSSARY: tuple[Metric, ...] = (
     Metric("eval/win_low", "share", "lower end of its 95 % interval over prompts (Wilson)", "up"),
     Metric("eval/win_high", "share", "upper end of its 95 % interval over prompts (Wilson)", "up"),
     Metric("eval/win_n", "count", "held-out prompts of which that was judged"),
-    Metric("eval/win_failed", "count", "held-out prompts of which it could not be judged; in neither", "down"),
+    Metric("eval/win_failed", "count", "held-out prompts that could not be judged or had other tokens then", "down"),
     Metric("eval/implicit_accuracy", "share", "held-out pairs whose chosen answer has the larger log(pi/ref)", "up"),
     Metric("eval/implicit_low", "share", "lower end of its 95 % interval (Wilson)", "up"),
     Metric("eval/implicit_high", "share", "upper end of its 95 % interval (Wilson)", "up"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from klimb.batch import Batch
+    from klimb.objectives.critics import ValueModel as Wanted
     from klimb.policy.value_model import ValueModel
     from klimb.shapes import PerToken
     from klimb.training.base import AnyOptimizer
@@ -48,3 +49,8 @@ class OwnCritic:
         weights = {name.removeprefix(WEIGHTS): held for name, held in state.items() if name.startswith(WEIGHTS)}
         self.model.check(weights)
         self.optimizer.restore(weights, state, int(state[UPDATES]))
+
+
+def open_own(model: ValueModel | None, wanted: Wanted | None, settings: AnyOptimizer) -> OwnCritic | None:
+    """The critic with a model of its own and its optimizer, where there is one."""
+    return None if model is None or wanted is None else OwnCritic(model, settings, wanted.lr)
