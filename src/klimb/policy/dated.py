@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, datetime, time
+from functools import lru_cache
 from string import ascii_letters
 
 SET = date(2024, 7, 26)
@@ -26,6 +27,7 @@ TOLD = """{%%- macro strftime_now(format) -%%}
 """
 
 
+@lru_cache(4)
 def dated(template: str, day: date) -> str:
     """The template with a `strftime_now` of its own, which says midnight of that day; one that asks for no time as is.
 
