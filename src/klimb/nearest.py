@@ -12,6 +12,7 @@ from klimb.schema import Record, Shape, leaves
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "learning_rate": "optimizer.lr",
+        "lr": "optimizer.lr",
         "warmup_steps": "optimizer.warmup",
         "lr_scheduler_type": "optimizer.schedule",
         "max_grad_norm": "optimizer.clip",
@@ -93,10 +94,10 @@ def _elsewhere(root: Record, path: str) -> str:
     """The same name in another section, the section spelled out, or the name that other trainers have for it."""
     name = path.rpartition(".")[2]
     paths = list(leaves(root))
-    if known_elsewhere(paths, name):
-        return known_elsewhere(paths, name)
     if "." in name or path in paths:
         return f"write {path} as a section, not with a dot"
+    if known_elsewhere(paths, name):
+        return known_elsewhere(paths, name)
     return _either(_ending(root, name))
 
 

@@ -40,7 +40,7 @@ def test_the_dry_run_counts_the_frozen_copies_that_a_run_loads(
     settings = SETTINGS | {"source": {"prompts": 2, "completions": 4}, "training": {"steps": 2, "micro_tokens": 64}}
     recipe = resolve(Recipe, settings | {"evaluation": {"problems": 2}} | changes)
     loads, load = [], loading.load
-    monkeypatch.setattr(loading, "load", lambda *asked: loads.append(asked) or load(*asked))
+    monkeypatch.setattr(loading, "load", lambda *asked, **how: loads.append(asked) or load(*asked, **how))
     klimb.train(recipe, run=tmp_path / "run")
     assert len(loads) == 1 + copies
     memory = arithmetic(recipe)[-1]
