@@ -6,6 +6,8 @@ SAMPLE ?= 400
 SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 COVER := --cov --cov-report=
+# Where bytecode may not be written, every process of a test compiles klimb anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all check format bench mutants docs clean .venv
 .DELETE_ON_ERROR:

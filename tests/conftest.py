@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,26 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The shapes in signatures are checked here and only here (docs/architecture.md).
 install_import_hook("klimb.functional", "beartype.beartype")
 
+gc.disable()  # until every test is collected: a million objects that stay were searched for cycles again and again
+
 PAGES = ("klimb.tracking.report.draw", "klimb.tracking.proxies.draw")
 """What draws the charts of a report."""
 ROOT = Path(__file__).resolve().parents[1]
+WHOLE = re.compile(r"/(faults|laws|learning)/|/test_docs|browser")
+"""Tests of whole runs and sweeps: coverage, under which they are half as fast, is measured by the small ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage pauses in whole runs."""
+    for item in items:
+        if WHOLE.search(item.path.as_posix()):
+            item.add_marker(pytest.mark.no_cover)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays, and is never searched again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

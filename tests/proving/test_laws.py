@@ -9,9 +9,12 @@ import torch
 
 from klimb import functional as F
 from klimb.batch import Terms
-from klimb.objectives import GRPO, RLOO, RPG
+from klimb.objectives import GRPO, RLOO, RPG, Objective
 from klimb.objectives.base import given, terms
 from klimb.proving import laws
+from klimb.proving.catalog import EVERY
+from klimb.proving.laws import check
+from tests.objectives.kit import QUICK, named
 
 if TYPE_CHECKING:
     from klimb.batch import Batch, Outputs
@@ -137,3 +140,10 @@ def test_numbers_are_close_only_where_the_same_ones_are_there() -> None:
     assert laws.close({"a": 1.0}, {"a": 1.0 + 1e-14})
     assert not laws.close({"a": 1.0}, {"a": 1.0 + 1e-9})
     assert not laws.close({"a": 1.0}, {"b": 1.0})
+
+
+@pytest.mark.parametrize(
+    "objective", [pytest.param(o, id=named(o), marks=() if o in QUICK else pytest.mark.slow) for o in EVERY]
+)
+def test_every_law_of_the_public_kit_holds(objective: Objective) -> None:
+    assert check(objective) == []
