@@ -5,8 +5,10 @@ STEPS ?= 6
 SAMPLE ?= 400
 SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+# Python compiles a module when it is first imported and keeps that; to compile all that is installed takes a minute more.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile,--no-compile)
+INSTALL := $(BIN)/pip install --disable-pip-version-check --no-input $(COMPILE) -c constraints.txt
 COVER := --cov --cov-report=
-# Where bytecode may not be written, every process of a test compiles klimb anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all check format bench mutants docs clean .venv
@@ -45,7 +47,7 @@ bench: .venv/runtime.stamp  ## side by side with TRL, in one run (STEPS=n; about
 	$(BIN)/python bench/rlvr_vs_trl.py --steps $(STEPS)
 
 mutants: .venv/dev.stamp  ## does a test notice each small change of the core? (SAMPLE=0: all of them; SEED=n)
-	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e ".[mutants]"
+	$(INSTALL) -q -e ".[mutants]"
 	$(BIN)/python bench/mutants.py --sample $(SAMPLE) --seed $(SEED)
 
 docs: .venv/dev.stamp  ## the site, in site/
@@ -65,10 +67,10 @@ clean:
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
 		{ echo "Python's venv is missing; try: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check --no-input -c constraints.txt "$$(grep ^torch== constraints.txt)"
-	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e .
+	$(INSTALL) "$$(grep ^torch== constraints.txt)"
+	$(INSTALL) -q -e .
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp
-	$(BIN)/pip install --disable-pip-version-check --no-input -q -c constraints.txt -e ".[dev,docs]"
+	$(INSTALL) -q -e ".[dev,docs]"
 	@touch $@

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.faults.runs import empty_charts
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -19,8 +21,6 @@ install_import_hook("klimb.functional", "beartype.beartype")
 
 gc.disable()  # until every test is collected: a million objects that stay were searched for cycles again and again
 
-PAGES = ("klimb.tracking.report.draw", "klimb.tracking.proxies.draw")
-"""What draws the charts of a report."""
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = re.compile(r"/(faults|laws|learning)/|/test_docs|browser")
 """Tests of whole runs and sweeps: coverage, under which they are half as fast, is measured by the small ones."""
@@ -56,8 +56,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _empty_charts() -> Iterator[None]:
-    """The charts of a report take half of the time of a short run: drawn in tests/tracking alone, and in programs."""
+    """The charts of reports are drawn in tests/tracking alone, and in programs."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in PAGES:
-            patch.setattr(name, lambda *_, **__: "<svg></svg>")
+        empty_charts(patch)
         yield

@@ -96,6 +96,7 @@ def test_the_commands_of_the_readme_are_commands(root: Path, folder: Path, capsy
     assert shown == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_tiny"])
 def test_every_example_runs(name: str, root: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.stem for path in (root / "examples").glob("*.py")} == {"train_tiny"}

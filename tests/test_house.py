@@ -112,8 +112,8 @@ CHECKS: list[tuple[Callable[[str], list[str]], list[Path], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "files", "_bad"), CHECKS, ids=lambda value: getattr(value, "__name__", ""))
-def test_every_file_keeps_the_rule(check: Callable[[str], list[str]], files: list[Path], _bad: str) -> None:
+@pytest.mark.parametrize(("check", "files"), {check: files for check, files, _ in CHECKS}.items())
+def test_every_file_keeps_the_rule(check: Callable[[str], list[str]], files: list[Path]) -> None:
     faults = [f"{path.relative_to(ROOT)}: {fault}" for path in files for fault in check(path.read_text("utf-8"))]
     assert not faults, "\n".join(faults)
 

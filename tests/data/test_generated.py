@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -30,6 +31,12 @@ TASKS: list[Generated] = [
 ]
 
 
+@cache
+def opened(task: Generated) -> Problems:
+    """Its problems, made once."""
+    return task.open()
+
+
 def asked(prompt: Prompt) -> str:
     """The question itself: the last line, without examples and frame."""
     text = prompt.messages[-1].content if prompt.messages else prompt.text or ""
@@ -53,7 +60,7 @@ def right(prompt: Prompt) -> str:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.type}-{task.seed}")
 def test_every_answer_is_right(task: Generated) -> None:
-    problems = task.open()
+    problems = opened(task)
     wrong = [p for p in (*problems.train, *problems.held_out) if p.answer != right(p)]
     assert wrong == []
     assert len(problems.train) == task.train
@@ -63,13 +70,13 @@ def test_every_answer_is_right(task: Generated) -> None:
     "task", [t for t in TASKS if t.type != "echo-digit"], ids=lambda task: f"{task.type}-{task.seed}"
 )
 def test_no_numbers_stand_on_both_sides_in_any_order(task: Generated) -> None:
-    problems = task.open()
+    problems = opened(task)
     assert not {numbers(p) for p in problems.train} & {numbers(p) for p in problems.held_out}
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.type}-{task.seed}")
 def test_no_question_stands_on_both_sides_and_no_held_out_one_comes_twice(task: Generated) -> None:
-    problems = task.open()
+    problems = opened(task)
     held = [asked(p) for p in problems.held_out]
     assert len(set(held)) == len(held)
     assert not set(held) & {asked(p) for p in problems.train}
@@ -79,7 +86,7 @@ def test_no_question_stands_on_both_sides_and_no_held_out_one_comes_twice(task: 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.type}-{task.seed}")
 def test_every_prompt_has_an_id_of_its_own(task: Generated) -> None:
-    problems = task.open()
+    problems = opened(task)
     names = [p.id for p in (*problems.train, *problems.held_out)]
     assert len(set(names)) == len(names)
 

@@ -66,16 +66,22 @@ def record(path: Path, completions: list[tuple[Completion, ...]], sampling: Samp
     write(path, groups, 1)
 
 
+@pytest.fixture(scope="module")
+def one_by_one(policy: Any) -> dict[str, list[tuple[Completion, ...]]]:
+    """Each completion as it is drawn alone, once for each of SAMPLINGS."""
+    with Local(engine="plain").open(policy) as local:
+        return {
+            name: [tuple(local.sample([Request(r.tokens, (s,))], how)[0][0] for s in r.seeds) for r in REQUESTS]
+            for name, how in SAMPLINGS.items()
+        }
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SAMPLINGS)
 def test_each_seed_of_each_request_gets_its_completion_in_order(
-    kind: str, name: str, policy: Any, tmp_path: Path
+    kind: str, name: str, policy: Any, one_by_one: dict[str, list[tuple[Completion, ...]]], tmp_path: Path
 ) -> None:
-    sampling = SAMPLINGS[name]
-    with Local(engine="plain").open(policy) as local:
-        alone = [
-            tuple(local.sample([Request(r.tokens, (seed,))], sampling)[0][0] for seed in r.seeds) for r in REQUESTS
-        ]
+    sampling, alone = SAMPLINGS[name], one_by_one[name]
     with opened(kind, policy, tmp_path, sampling) as sampler:
         together = sampler.sample(REQUESTS, sampling)
         again = sampler.sample(REQUESTS, sampling)

@@ -18,6 +18,7 @@ from klimb.seeds import uniforms
 from tests.generation.helpers import model_of, policy_of, truth
 
 DRAWS = 100_000
+SAMPLED = 40_000
 PROMPT = (5, 9, 20, 31)
 
 
@@ -62,7 +63,7 @@ def counts_of() -> object:
 
     def sampled(sampling: Sampling) -> NDArray[np.int64]:
         with Local(rows=20_000).open(policy) as sampler:
-            (done,) = sampler.sample([Request(PROMPT, tuple(range(DRAWS)))], sampling)
+            (done,) = sampler.sample([Request(PROMPT, tuple(range(SAMPLED)))], sampling)
         return np.fromiter(chain.from_iterable(c.tokens for c in done), np.int64)
 
     def drawn(sampling: Sampling) -> NDArray[np.int64]:
@@ -83,7 +84,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hundred_thousand_draws_have_the_right_shares(name: str, counts_of: object) -> None:
+def test_many_draws_have_the_right_shares(name: str, counts_of: object) -> None:
     counts, logits = counts_of(CASES[name])  # type: ignore[operator]
     assert surprise(counts, expected(logits, CASES[name])) > 1e-4
 

@@ -24,7 +24,7 @@ from klimb.rollouts import read
 from klimb.rundir import RunDir
 from tests.faults.runs import SETTINGS
 
-RECIPE = Recipe.model_validate(SETTINGS)
+RECIPE = Recipe.model_validate(SETTINGS | {"data": {"type": "echo-digit", "train": 512}})
 
 
 def command(*words: object) -> object:

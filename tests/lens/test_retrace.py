@@ -26,6 +26,9 @@ STEERED = KL | {"control": {"target": 1e-4, "gain": 1.0, "limit": 0.9}, "refresh
 REINFORCE = {"type": "reinforce", "baseline": "moving", "decay": 0.5, "beta": 0.5, "kl": STEERED, "allow_bias": True}
 
 
+REST = [("batch", 1), ("micro", 1), ("row", 3)]
+
+
 def run(path: Path, monkeypatch: pytest.MonkeyPatch, steps: int = 4, **changes: Any) -> list[list[Batch]]:
     """Trains; gives what `weigh` was given and gave, in order, step by step."""
     seen: list[list[Batch]] = []
@@ -64,8 +67,12 @@ def of_view(view: View, name: str) -> dict[int, list[float]]:
 
 @pytest.mark.parametrize(
     "objective",
-    [REINFORCE, REINFORCE | {"beta": 0.0, "kl": KL}, {"type": "rloo", "beta": 0.5}, {"type": "dapo"}],
-    ids=["everything", "moving", "kl", "plain"],
+    [
+        pytest.param(REINFORCE, id="everything"),
+        pytest.param(REINFORCE | {"beta": 0.0, "kl": KL}, id="moving", marks=pytest.mark.slow),
+        pytest.param({"type": "rloo", "beta": 0.5}, id="kl"),
+        pytest.param({"type": "dapo"}, id="plain", marks=pytest.mark.slow),
+    ],
 )
 def test_advantages_are_those_that_the_step_learned_by(
     objective: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,8 +123,10 @@ def test_the_reference_of_a_step_is_found_in_the_checkpoint_of_its_time(
     assert [reference_of(rundir, step) for step in (2, 3, 4)] == [INITIAL, None, None]
 
 
-@pytest.mark.parametrize("population", ["batch", "micro", "row"])
-@pytest.mark.parametrize("minibatches", [1, 3])
+@pytest.mark.parametrize(
+    ("population", "minibatches"),
+    [("batch", 3), ("micro", 3), ("row", 1), *(pytest.param(*rest, marks=pytest.mark.slow) for rest in REST)],
+)
 def test_kept_tokens_are_those_that_the_first_pass_kept(
     population: str, minibatches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,8 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().sum() / 2)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "RPG" in n else ()) for n in WEIGHTED])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WEIGHTED)
 def test_weighted_by_pi_over_mu_a_log_leads_where_on_policy_training_leads_and_unweighted_elsewhere(name: str) -> None:
     objective = WEIGHTED[name]
     fresh, logged = on_policy(objective), from_log(objective, weighted=True)

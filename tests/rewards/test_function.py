@@ -74,8 +74,14 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OURS, str(os.getpid()))
 
 
-@pytest.mark.parametrize("shape", ["single", "batch"])
-@pytest.mark.parametrize(("deed", "outcome", "reason"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("deed", "outcome", "reason", "shape"),
+    [
+        pytest.param(*case, shape, id=f"{case[0]}-{shape}", marks=slow)
+        for case in CASES
+        for shape, slow in (("single", ()), ("batch", pytest.mark.slow if case[1] is WRONG else ()))
+    ],
+)
 def test_a_failure_is_counted_under_its_own_cause_and_takes_no_other_with_it(
     deed: str, outcome: Outcome, reason: str, shape: str
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from klimb.tracking import charts
-from tests.conftest import PAGES
+from tests.faults.runs import PAGES
 
 
 @pytest.fixture(scope="module", autouse=True)

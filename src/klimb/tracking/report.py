@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from klimb.atomic import write_atomic
 from klimb.rundir import RunDir
@@ -18,6 +19,9 @@ from klimb.tracking.stages import span
 from klimb.tracking.story import Story, tell, time_by_stage
 from klimb.tracking.verdict import gamed, sides, table, verdict
 from klimb.tracking.visible import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 SHOWN_EVENTS = 100
 """The newest events that the report lists; the number of all is said."""
@@ -54,17 +58,11 @@ def write_report(run: RunDir) -> Path:
 
 def render(story: Story) -> str:
     """The page. The same story gives the same text."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    template = files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8")
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
-    filters |= {"ends": _course, "gamed": gamed, "each": _each}
-    engine.filters |= filters
     charts, absent = _charts(story)
     return (
-        engine.from_string(template).render(
+        _template().render(
             story=story,
             verdict=verdict(story),
             table=table(story),
@@ -76,6 +74,18 @@ def render(story: Story) -> str:
         )
         + "\n"
     )
+
+
+@cache
+def _template() -> Template:
+    """The page's form, read and compiled once."""
+    from jinja2 import Environment, StrictUndefined
+
+    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters: dict[str, Any] = {"visible": lambda value: visible(str(value)), "span": span, "together": _together}
+    filters |= {"ends": _course, "gamed": gamed, "each": _each}
+    engine.filters |= filters
+    return engine.from_string(files("klimb.tracking").joinpath("report.html.j2").read_text("utf-8"))
 
 
 def _charts(story: Story) -> tuple[list[dict[str, Any]], list[str]]:
