@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from klimb import __version__
 from klimb.atomic import write_atomic
 from klimb.config import changed, dump
+from klimb.digests import sha256_of
 from klimb.environment import environment
 from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
@@ -173,7 +173,7 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
 def _content(file: Path) -> str:
     """The hash of a file; empty where it cannot be read, which is said when it is used."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except OSError:
         return ""
 
