@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairing import settings
+from pairing import settings, weights
 
 from klimb import rollouts
 
@@ -17,7 +17,7 @@ LATE = 3
 
 def arms(asked: dict[str, Any]) -> list[str]:
     """The names of the sources that a run with these settings may learn from."""
-    return [one["name"] or one["type"] for one in asked["rewards"] if one["weight"] != 0]
+    return [name for name, weight in weights(asked).items() if weight != 0]
 
 
 def chosen(run: Path) -> Counter[tuple[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pairing import settings
+from pairing import settings, weights
 
 from klimb import rollouts
 from klimb.correlation import within
@@ -65,10 +65,10 @@ def main() -> None:
     """Prints the table of the run that is named."""
     run = Path(sys.argv[1])
     asked = settings(run)
-    names = [one["name"] or one["type"] for one in asked["rewards"]]
-    judges = [name for name, one in zip(names, asked["rewards"], strict=True) if one["weight"] == 0]
+    names = weights(asked)
+    judges = [name for name, weight in names.items() if weight == 0]
     groups = [group for file in sorted((run / "rollouts").glob("*.parquet")) for group in rollouts.read(file)]
-    print(table(groups, names, judges, asked["evaluation"]))
+    print(table(groups, list(names), judges, asked["evaluation"]))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def settings(run: Path) -> dict[str, Any]:
     return found
 
 
+def weights(asked: dict[str, Any]) -> dict[str, float]:
+    """The weight of each source of reward that a run with these settings asks, by its name."""
+    return {one["name"] or one["type"]: one["weight"] for one in asked["rewards"]}
+
+
 def answers(run: Path) -> dict[str, Answer]:
     """Prompt -> its answer at the last evaluation of a run, where that could be scored."""
     exam = settings(run)["evaluation"]

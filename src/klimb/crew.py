@@ -46,14 +46,9 @@ def copies_of(recipe: Recipe) -> int:
     if recipe.model.lora is not None:
         return 0
     refers, moves = recipe.objective.refers, carried_of(recipe).refresh is not None
-    drifts = isinstance(recipe.source, Given) and not recipe.objective.critic
-    looks = isinstance(recipe.combining, Selected) and recipe.combining.context == "initial"
+    drifts = isinstance(recipe.source, Given) and not recipe.scorer
+    looks = isinstance(recipe.combining, Selected) and recipe.combining.sees == "initial"
     return refers + ((drifts or looks) and (moves or not refers))
-
-
-def _scores(recipe: Recipe) -> bool:
-    """Whether what learns is a reward model: a critic on given answers, which it reads as it will those to score."""
-    return isinstance(recipe.source, Given) and recipe.objective.critic
 
 
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
@@ -168,7 +163,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         stage=stage,
         template=session.policy.template(),
         given=session.problems.given,
-        encode=session.policy.written if _scores(recipe) else session.policy.reply,
+        encode=session.policy.written if recipe.scorer else session.policy.reply,  # as it will read those to score
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
@@ -229,16 +224,16 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
 
     recipe, source = session.recipe, session.recipe.source
     sampling, seed, tokens = recipe.sampling, recipe.seed, recipe.training.micro_tokens
-    known = learner.reference
-    if not isinstance(source, Given):
-        examiner = asking(session, version, rundir, session.asked)
-        if known is None or carried_of(recipe).refresh is not None:
-            return examiner
-        return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
-    asked, most = session.asked, source.answer_tokens
-    if _scores(recipe):
-        words = cache(partial(words_win, session.train, asked, session.problems.given))
-        return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
+    known, asked, given = learner.reference, session.asked, session.problems.given
+    most = source.answer_tokens if isinstance(source, Given) else None
+    if recipe.scorer:
+        learned = session.train if isinstance(source, Given) else ()  # a log's pairs are not those of the data
+        words = cache(partial(words_win, learned, asked, given))
+        return RewardExam(asked, given, session.policy, tokens, most, words)
     ask = asking(session, version, rundir, asked)
+    if not isinstance(source, Given):
+        if known is None or carried_of(recipe).refresh is not None:
+            return ask
+        return PreferenceExam(ask, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     far = Divergence(session.policy, _initial(session, learner), session.own, sampling, seed, tokens)
-    return PreferenceExam(ask, far, asked, session.problems.given, most)
+    return PreferenceExam(ask, far, asked, given, most)

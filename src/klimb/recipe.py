@@ -100,6 +100,17 @@ class Recipe(Settings):
         recorded = by is not None and by.of == "sampling"
         return Demands(objective.type, "groups" in objective.needs, objective.minimum_group, recorded)
 
+    @property
+    def scorer(self) -> bool:
+        """Whether what learns is a reward model: values alone, of answers that are there already."""
+        source = self.source
+        return self.objective.critic and not (source.scores and source.speaks(self.objective.reads_logp))
+
+    @property
+    def needs_rewards(self) -> bool:
+        """Whether something is to be scored: what is learned from, or held-out answers."""
+        return self.source.scores and not self.scorer
+
     def files(self) -> list[Path]:
         """The user's own Python files and fitted models that this recipe runs: part of what a run is, like its data."""
         families = (self.objective, self.selector)
@@ -118,6 +129,12 @@ class Recipe(Settings):
                 f"source '{source.type}' gives {', '.join(sorted(source.gives))}",
                 "choose a source that gives what the objective reads",
             )
+        if source.draws and not objective.reads_logp and "groups" not in objective.needs:
+            yield KlimbError(
+                f"train a model that scores and does not speak ({objective.type})",
+                f"source.type={source.type}, which draws answers of that model",
+                "source.type=pairs, or source.type=logged_pairs source.logs=RUN, with answers that another run drew",
+            )
         if source.completions < objective.minimum_group:
             yield KlimbError(
                 f"{objective.type} compares at least {objective.minimum_group} completions of a prompt",
@@ -131,11 +148,8 @@ class Recipe(Settings):
                 f"source.minibatches={source.prompts} or fewer",
             )
         if self.model.lora is not None and self.optimizer.type == "schedule_free":
-            yield KlimbError(
-                "train an adapter (model.lora)",
-                "optimizer.type=schedule_free, whose checkpoints hold an average of whole weights",
-                "optimizer.type=adamw",
-            )
+            found = "optimizer.type=schedule_free, whose checkpoints hold an average of whole weights"
+            yield KlimbError("train an adapter (model.lora)", found, "optimizer.type=adamw")
         if (dynamic := getattr(source, "dynamic", 0)) and objective.beyond_group and not objective.allow_bias:
             yield KlimbError(
                 f"leave groups of equal rewards out (source.dynamic={dynamic}) under {objective.type}",
@@ -152,17 +166,16 @@ class Recipe(Settings):
         if source.sampled(1) != 0 or source.type == "hybrid":
             yield from self._sampling_faults()
         if "groups" not in objective.needs and self.selector.type != "every":
-            yield KlimbError(
-                f"learn from whole answers ({self.objective.type})",
-                f"selector.type={self.selector.type}, which leaves tokens out",
-                "selector.type=every",
-            )
-        if not source.scores:
+            found = f"selector.type={self.selector.type}, which leaves tokens out"
+            yield KlimbError(f"learn from whole answers ({objective.type})", found, "selector.type=every")
+        if not self.needs_rewards:
             yield from self._given_faults()
 
     def _given_faults(self) -> Iterator[KlimbError]:
-        """What does not go together with answers that the data give."""
-        yield from self.evaluation.unread(scored=bool(self.rewards), sampled=not self.objective.critic)
+        """What does not go together with answers that the data give, or with pairs of a log for a reward model."""
+        yield from self.evaluation.unread(scored=bool(self.rewards), sampled=not self.scorer)
+        if self.source.scores:
+            return
         if self.sampling.temperature != 1.0 or self.sampling.transform.truncates or self.sampling.forking:
             yield KlimbError(
                 f"learn from given answers by {self.objective.type}",
@@ -177,7 +190,7 @@ class Recipe(Settings):
             )
 
     def _reward_faults(self) -> Iterator[KlimbError]:
-        if self.source.scores and not self.rewards:
+        if self.needs_rewards and not self.rewards:
             asked = f"learn from the rewards of source '{self.source.type}'"
             yield KlimbError(asked, "no rewards", "give at least one in rewards")
             return
@@ -192,7 +205,7 @@ class Recipe(Settings):
         samples = self.source.scores and self.source.sampled(1) != 0
         yield from unwatched(self.alerts, weights)
         yield from misfits(self.combining, weights, self.source.type, samples=samples)
-        if self.source.scores and all(reward.weight == 0 for reward in self.rewards):
+        if self.needs_rewards and all(reward.weight == 0 for reward in self.rewards):
             yield KlimbError(
                 "learn from a reward", "every reward has weight 0", "give at least one source a weight that is not 0"
             )
@@ -215,29 +228,13 @@ class Recipe(Settings):
                 cure if self.source.scores else "generator.type=local",
             )
         if self.sampling.forking is not None and self.generator.type != "local":
-            yield KlimbError(
-                "sample with two temperatures (sampling.forking)",
-                f"generator.type={self.generator.type}, which cannot",
-                "generator.type=local",
-            )
-        if self.sampling.forking is not None and not isinstance(self.training.correction, NoCorrection):
-            yield KlimbError(
-                "correct for the sampler by importance weights",
-                "sampling.forking draws from another distribution than the policy that learns",
-                "sampling.forking=null, or training.correction.type=none",
-            )
+            found = f"generator.type={self.generator.type}, which cannot"
+            yield KlimbError("sample with two temperatures (sampling.forking)", found, "generator.type=local")
         if self.sampling.temperature == 0:
-            yield KlimbError(
-                "explore while training",
-                "sampling.temperature=0 draws the same completion every time",
-                "sampling.temperature=1.0",
-            )
-        if self.sampling.transform.truncates and not isinstance(self.training.correction, NoCorrection):
-            yield KlimbError(
-                "correct for the sampler by importance weights",
-                "sampling.top_p or sampling.top_k gives some tokens probability zero, so the weights are not defined",
-                "sampling.top_p=1.0 sampling.top_k=0, or training.correction.type=none",
-            )
+            found = "sampling.temperature=0 draws the same completion every time"
+            yield KlimbError("explore while training", found, "sampling.temperature=1.0")
+        if not isinstance(self.training.correction, NoCorrection):
+            yield from self.sampling.unweighable()
 
 
 def _files(path: Path) -> list[Path]:

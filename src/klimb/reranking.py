@@ -93,7 +93,7 @@ def picking(
 def check(recipe: Recipe, n: int, temperature: float) -> None:
     """Raises SettingsError where there is nothing to choose among, or nothing to choose by."""
     faults = []
-    if not recipe.source.scores:
+    if not recipe.needs_rewards:
         found = f"source.type={recipe.source.type}, which asks no reward"
         faults.append(KlimbError(f"choose the best of {n} by a reward", found, "a recipe with rewards"))
     if n > 1 and temperature == 0:

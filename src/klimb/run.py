@@ -45,7 +45,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
     `run` is the directory (else the recipe's own); `fork` is `RUN@STEP`, whose checkpoint a new run begins from.
     Raises a KlimbError: Interrupted (everything saved), Diverged, RunError (other settings or data), DataError, ...
     """
-    if recipe.source.scores:
+    if recipe.needs_rewards:
         correct_source(recipe.evaluation.correct, sources_of(recipe))
     problems = problems_of(recipe)
     check_logs(recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,12 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from klimb import __version__
 from klimb.atomic import write_atomic
 from klimb.config import changed, dump
+from klimb.digests import sha256_of
 from klimb.environment import environment
 from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
@@ -118,10 +120,27 @@ def _origin(fork: str) -> Path:
 
 
 def _check_average(recipe: Recipe, origin: Path) -> None:
-    """Refuses a fork whose value head has no part in the average that it goes on with, before it has a directory."""
+    """Refuses a fork with weights that have no part in the average that it goes on with, before it has a directory.
+
+    A value head, and the output layer that a reward model has none of.
+    """
+    from klimb.policy.loading import output_of
+
+    if recipe.optimizer.type != "schedule_free":
+        return
     headed = recipe.objective.critic and recipe.objective.value_model is None
-    if headed and recipe.optimizer.type == "schedule_free" and not (origin / "critic.safetensors").is_file():
+    if headed and not (origin / "critic.safetensors").is_file():
         raise not_averaged("critic.bias")
+    averaged = {name[2:] for name in _names(origin / "optimizer.safetensors") if name.startswith("y.")}
+    speaks = recipe.source.speaks(recipe.objective.reads_logp)
+    if averaged and speaks and (lacking := output_of(recipe.model) - averaged):
+        raise not_averaged(min(lacking))
+
+
+def _names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file; none is read."""
+    with safe_open(str(path), framework="numpy") as held:
+        return list(held.keys())
 
 
 def _critic(recipe: Recipe, files: Mapping[str, str]) -> dict[str, str] | None:
@@ -173,7 +192,7 @@ def _check_same(rundir: RunDir, recipe: Recipe, config: Mapping[str, Any]) -> No
 def _content(file: Path) -> str:
     """The hash of a file; empty where it cannot be read, which is said when it is used."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except OSError:
         return ""
 

@@ -1,19 +1,24 @@
-"""The line of words that a reward model has to beat."""
+"""Reward models in runs: what they are measured by, from data and from logs, and how they read what they learn."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
 import klimb
+from klimb.config import resolve
+from klimb.errors import SettingsError
 from klimb.evaluation.reward_model import words_win
+from klimb.policy.reward_head import Scale, read
 from klimb.recipe import Recipe
 from klimb.rewards.reward_model import RewardModel
 from klimb.rundir import RunDir
-from klimb.types import Completion, Finish, Prompt, Reply
+from klimb.types import Completion, Finish, Prompt, Reply, Rollout
+from tests.sources.test_replayed import group, log
 
 
 def test_a_model_of_words_finds_the_word_that_is_always_preferred_and_nothing_where_there_is_none() -> None:
@@ -49,3 +54,31 @@ def test_answers_that_spell_special_tokens_are_read_alike_in_training_in_its_mea
     assert {len(one.tokens) for one in learned if one.text.startswith("no")} <= {
         len("no<eos>1<bos>") + k for k in (1, 2)
     }
+
+
+@pytest.mark.parametrize("data", ["echo-pairs", "echo-digit"])
+def test_pairs_of_a_log_train_a_reward_model_that_is_never_asked_anything(data: str, tmp_path: Path) -> None:
+    answers = [Completion((token, 2), (), text, Finish.EOS) for token, text in ((70, "a"), (71, "b"))]
+    rows = tuple(Rollout(done, k, k, {}, 1.0 - k) for k, done in enumerate(answers))
+    logged = log(tmp_path, *(group(place, rollouts=rows) for place in range(4)))
+    settings: dict[str, Any] = {
+        "model": {"name": "tiny", "tiny": {"hidden": 32}}, "data": {"type": data, "train": 8},
+        "objective": {"type": "bradley_terry"},
+        "source": {"type": "logged_pairs", "logs": str(logged), "prompts": 4, "epochs": 2},
+        "optimizer": {"type": "adamw", "lr": 0.01, "warmup": 0}, "training": {"steps": 2},
+        "evaluation": {"problems": 4},
+    }  # fmt: skip
+    result = klimb.train(resolve(Recipe, settings), run=tmp_path / "run")
+    found, lines = read(result.model), RunDir.open(result.path).read_metrics()
+    assert lines[-1]["loss"] < lines[1]["loss"] and not any("policy/entropy" in line for line in lines)
+    with RewardModel(path=result.model, normalised=False).open() as scorer:
+        better, worse = (score.value for score in scorer([Prompt("p", text="?")] * 2, answers))
+    assert better is not None and worse is not None and better > worse
+    if data == "echo-digit":  # whose held-out prompts have no answers to measure
+        assert found.scale is None and result.after == {}
+    else:
+        mean, std = (result.after[f"eval/reward_{name}"] for name in ("mean", "std"))
+        assert found.scale == Scale(pytest.approx(mean, abs=1e-6), pytest.approx(std, abs=1e-6), 8)
+        assert "eval/words_win" not in result.after, "of pairs that it does not learn from"
+    with pytest.raises(SettingsError, match="a reward model in training, which answers nothing"):
+        resolve(Recipe, settings | {"rewards": [{"type": "exact"}]})

@@ -178,6 +178,10 @@ def test_a_reward_model_is_a_folder_that_transformers_loads_and_scores_the_same(
         ({"evaluation": {"correct": "judge", "by": "side"}}, "by evaluation.correct, evaluation.by"),
         ({"objective": {"type": "bradley_terry"}, "rewards": [{"type": "length"}]}, "which answers nothing"),
         ({"objective": {"type": "bradley_terry"}, "evaluation": {"greedy": True}}, "by evaluation.greedy"),
+        *(
+            ({"objective": {"type": "bradley_terry"}, "source": {"type": kind}}, f"source.type={kind}, which draws")
+            for kind in ("online_pairs", "iterative_pairs", "mixture")
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_said_with_its_cure(changes: dict[str, Any], found: str) -> None:

@@ -116,6 +116,25 @@ def test_controls_learn_nothing_and_need_no_context() -> None:
         assert told["bandit/share_bad"] == 1.0 if bandit["type"] == "fixed" else 0 < told["bandit/share_bad"] < 1
 
 
+@pytest.mark.parametrize("bandit", ["fixed", "random", "round_robin", "exp3", "ucb1", "epsilon_greedy"])
+@pytest.mark.parametrize("context", ["initial", "current"])
+def test_a_bandit_that_reads_no_context_is_shown_none(bandit: str, context: str) -> None:
+    made = SETTINGS.validate_python({"type": "selected", "judge": "judge", "bandit": {"type": bandit}})
+    blind = made.model_copy(update={"context": context}).open(Opening(WEIGHTS))  # nothing there gives a state
+    assert go(blind, 3) == go(opened(bandit={"type": bandit}, context="none", share=0.25), 3)
+    assert made.sees == "none" and opened().own.sees == "initial"
+
+
+def test_contexts_that_an_older_run_kept_for_such_a_bandit_are_forgotten() -> None:
+    asked = {"bandit": {"type": "exp3"}, "gain": {"type": "held_out"}}
+    combiner, again = opened(**asked), opened(**asked)
+    go(combiner, 2)
+    owed = combiner.state()["owed.context"]
+    again.restore(combiner.state() | {"owed.context": owed.new_ones(len(owed), 33)})
+    assert len(owed) and go(again, 2, start=3) == go(combiner, 2, start=3)
+    assert again.state()["owed.context"].shape[1] == 0
+
+
 def test_the_paper_s_mode_makes_one_choice_from_the_mean_of_the_policy_s_own_states() -> None:
     combiner = opened(type="selected_paper", judge="")
     told = go(combiner, 3)

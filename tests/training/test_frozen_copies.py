@@ -15,7 +15,11 @@ from klimb.recipe import Recipe
 from tests.faults.runs import SETTINGS
 
 GRPO: dict[str, Any] = {"type": "grpo", "beta": 0.1}
-CHOSEN = {"combining": {"type": "selected", "bandit": {"type": "random"}}}
+CHOSEN: dict[str, Any] = {
+    "combining": {"type": "selected", "judge": "length"},
+    "rewards": [*SETTINGS["rewards"], {"type": "length", "weight": 0.0}],
+}
+BLIND = {"combining": {"type": "selected", "bandit": {"type": "random"}}}
 GIVEN = {"data": {"type": "echo-pairs", "train": 8}, "rewards": []}
 PAIRS = {**GIVEN, "source": {"type": "pairs", "prompts": 2}}
 
@@ -26,6 +30,7 @@ PAIRS = {**GIVEN, "source": {"type": "pairs", "prompts": 2}}
         ({"objective": {"type": "grpo"}}, 0),
         ({"objective": GRPO}, 1),
         ({"objective": {"type": "grpo"}, **CHOSEN}, 1),
+        ({"objective": {"type": "grpo"}, **BLIND}, 0),
         ({"objective": GRPO, **CHOSEN}, 1),
         ({"objective": GRPO | {"kl": {"refresh": {"every": 2}}}, **CHOSEN}, 2),
         ({"objective": GRPO, **CHOSEN, "model": {**SETTINGS["model"], "lora": {"rank": 2}}}, 0),

@@ -15,6 +15,7 @@ from klimb.errors import CheckpointError
 from klimb.objectives.ppo import PPO
 from klimb.recipe import Recipe
 from klimb.selection import Top
+from tests.policy.test_trunk import untied
 from tests.training.test_schedule_free import settings
 from tests.training.test_selecting import CURRENT, batch, learner, run
 from tests.training.toy import Bigram
@@ -26,6 +27,25 @@ def test_weights_that_come_in_later_are_refused_with_a_cure(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=r"critic\.bias.*one average.*without --fork"):
         klimb.train(resolve(Recipe, chosen), run=tmp_path / "second", fork=f"{tmp_path / 'first'}@1")
     assert not (tmp_path / "second").exists(), "no directory is left behind that can only fail again"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_average_without_an_output_layer_is_refused_before_a_fork_has_a_directory(
+    tied: bool, tmp_path: Path
+) -> None:
+    model = {"name": "tiny"} if tied else {"name": str(untied("llama", tmp_path / "model"))}
+    asked = settings(
+        model=model, data={"type": "echo-pairs", "train": 8}, rewards=[], training={"steps": 1},
+        objective={"type": "bradley_terry"}, source={"type": "pairs", "prompts": 2}, evaluation={"problems": 2},
+    )  # fmt: skip
+    first, second = klimb.train(resolve(Recipe, asked), run=tmp_path / "first"), tmp_path / "second"
+    speaks = resolve(Recipe, asked | {"objective": {"type": "simpo"}, "training": {"steps": 2}})
+    if tied:
+        assert klimb.train(speaks, run=second, fork=f"{first.path}@1").step == 2
+        return
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight.*one average.*without --fork"):
+        klimb.train(speaks, run=second, fork=f"{first.path}@1")
+    assert not second.exists(), "no directory is left behind that can only fail again"
 
 
 def test_a_critics_pass_before_the_first_update_gives_the_entropies_that_rank_too() -> None:

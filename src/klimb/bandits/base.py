@@ -64,6 +64,11 @@ class Bandit(Settings):
         """What is left of older gains after each new one."""
         return 1.0
 
+    @property
+    def reads_context(self) -> bool:
+        """Whether a choice depends on its context."""
+        return False
+
 
 class Learner(Bandit):
     """A bandit whose choice depends on the gains that it has seen."""

@@ -22,6 +22,10 @@ class Linear(Scorer):
     ridge: Annotated[float, Field(ge=1e-6)] = 1.0
     """The weight of the prior theta = 0: A begins as this times the identity."""
 
+    @property
+    def reads_context(self) -> bool:
+        return True
+
     def begin(self, arms: int, dimension: int = 0) -> State:
         super().begin(arms, dimension)
         if dimension < 1:

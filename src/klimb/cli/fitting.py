@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from klimb.cli.text import printable
 from klimb.config import apply_words, resolve
 from klimb.data.preferences import Preferences, identical, key_of
+from klimb.digests import sha256_of
 from klimb.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def fit(paths: Sequence[Path], out: Path, words: Sequence[str], how: Fit) -> Non
 
     examples = [one for path in paths for one in examples_of(path, words, how.first)]
     model = word_fitting.fit(examples, how)
-    files = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    files = {str(path): sha256_of(path) for path in paths}
     model = replace(model, about={**quality(examples, how), "files": files, **asdict(how)})
     write_atomic(out, json.dumps(model.record(), indent=1, allow_nan=False) + "\n")
     print(printable("\n".join([*lines_of(model), f"written to {out}"])))

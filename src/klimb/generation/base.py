@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -57,6 +57,18 @@ class Sampling(Settings):
             return []
         found = f"temperature={self.temperature:g} beside forking, which has its own two"
         return [KlimbError("sample with sampling.forking", found, "sampling.temperature=1.0")]
+
+    def unweighable(self) -> Iterator[KlimbError]:
+        """Why what is drawn so has no importance weights to correct it by."""
+        asked = "correct for the sampler by importance weights"
+        if self.forking is not None:
+            found = "sampling.forking draws from another distribution than the policy that learns"
+            yield KlimbError(asked, found, "sampling.forking=null, or training.correction.type=none")
+        if self.transform.truncates:
+            found = (
+                "sampling.top_p or sampling.top_k gives some tokens probability zero, so the weights are not defined"
+            )
+            yield KlimbError(asked, found, "sampling.top_p=1.0 sampling.top_k=0, or training.correction.type=none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from klimb.errors import ModelError
 from klimb.policy import hardware
 from klimb.policy.base import PolicySettings
 from klimb.policy.causal import not_causal, reads_ahead
-from klimb.policy.output import OUTPUT
+from klimb.policy.output import OUTPUT, own_output
 from klimb.policy.policy import Policy
 from klimb.policy.quiet import quiet
 from klimb.policy.texts import Texts
@@ -53,6 +53,14 @@ def load(settings: PolicySettings, seed: int = 0, speaks: bool = True, like: Pol
         model, tokenizer = _pretrained(settings.name, place, dtype, speaks)
     _check_fit(settings.name, model, tokenizer)
     return (Policy if speaks else Trunk).of(model.to(device), tokenizer, settings, seed, like)
+
+
+def output_of(settings: PolicySettings) -> set[str]:
+    """The names of the weights that only the output layer of a model has; none is loaded. Raises ModelError."""
+    if settings.name == "tiny":
+        return set()  # its output layer is the embedding
+    with torch.device("meta"), quiet():
+        return own_output(AutoModelForCausalLM.from_config(_causal(settings.name, place_of(settings.name))))
 
 
 def texts_of(settings: PolicySettings) -> Texts:

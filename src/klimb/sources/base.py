@@ -92,6 +92,9 @@ class Source(Settings):
     replays: ClassVar[bool] = False
     """Whether it gives answers that another version of the policy, or another policy, has drawn."""
 
+    draws: ClassVar[bool] = False
+    """Whether the policy answers prompts for it in training."""
+
     @property
     def learned(self) -> int:
         """The most answers of a prompt that a step learns from."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from klimb.digests import sha256_of
 from klimb.errors import DataError
 from klimb.sources.base import Demands
 from klimb.sources.buffer import Held, Replays
@@ -144,7 +145,7 @@ def fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files_of(path):
         try:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(bytes.fromhex(sha256_of(file)))
         except OSError as error:
             raise DataError(f"rollouts in {file}", "no such file", "correct source.logs") from error
     return digest.hexdigest()

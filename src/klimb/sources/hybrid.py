@@ -28,6 +28,7 @@ class Hybrid(Replays):
 
     type: Literal["hybrid"] = "hybrid"
     gives: ClassVar[frozenset[str]] = frozenset({"groups"})
+    draws: ClassVar[bool] = True
     completions: Annotated[int, Field(ge=1)] = 8
     """How many answers are drawn of each prompt, and the most that are taken of a group of a log."""
     share: Share = 0.5

@@ -23,6 +23,7 @@ class Mixture(Given):
 
     type: Literal["mixture"] = "mixture"
     gives: ClassVar[frozenset[str]] = frozenset({"pairs", "samples"})
+    draws: ClassVar[bool] = True
     fresh: Annotated[int, Field(ge=2)] = 2
     """How many samples are drawn for each prompt: each is compared with the others, so two or more."""
     unlabelled: Unlabelled | None = None

@@ -22,6 +22,7 @@ class Online(Source):
 
     type: Literal["online"] = "online"
     gives: ClassVar[frozenset[str]] = frozenset({"groups"})
+    draws: ClassVar[bool] = True
     prompts: Annotated[int, Field(ge=1)] = 8
     """How many prompts each step asks."""
     completions: Annotated[int, Field(ge=1)] = 8

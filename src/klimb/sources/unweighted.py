@@ -20,6 +20,9 @@ class Unweighted(Replayed):
     lack: ClassVar[str]
     """The reason for which a group is left out that has nothing to label."""
 
+    def speaks(self, reads_logp: bool) -> bool:
+        return reads_logp  # what learns from it without them is a reward model, which is never asked anything
+
     def labelled(self, group: Group) -> Group | None:
         """The group with the answers that learn, labelled; None where there is nothing to label."""
         raise NotImplementedError

@@ -100,11 +100,20 @@ def _certainty(first: Record, last: Record) -> tuple[str, str]:
 
 
 def _won(story: Story) -> str:
-    """How often the last held-out answers were better than those from before training; empty where nobody judged."""
-    found = [record for record in story.metrics if record.get("eval/win") is not None]
-    if not found:
-        return ""
-    last = found[-1]
+    """How often the last held-out answers were better than those from before training; empty where nobody judged.
+
+    Where none of them could be judged, that, after what was last found.
+    """
+    asked = [one for one in story.metrics if one.get("eval/win") is not None or one.get("eval/win_failed")]
+    found = [one for one in asked if one.get("eval/win") is not None]
+    said = [_share_won(found[-1])] if found else []
+    if asked and asked[-1] not in found:
+        none = f"After step {asked[-1]['step']} none of {asked[-1]['eval/win_failed']:.0f} held-out answers"
+        said.append(f"{none} could be judged against those from before training: the win rate is not known.")
+    return " ".join(said)
+
+
+def _share_won(last: Record) -> str:
     left = f", {last['eval/win_failed']:.0f} could not be judged" if last.get("eval/win_failed") else ""
     return (
         f"After step {last['step']} the answer was the better one of that and the one from before training for "

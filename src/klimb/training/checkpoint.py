@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from klimb.digests import sha256_of
 from klimb.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
@@ -71,7 +72,7 @@ def _seal(temporary: Path, step: int) -> None:
     files = {}
     for path in _files(temporary):
         _sync(path)
-        files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+        files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     text = json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1, sort_keys=True)
     seal = temporary / MANIFEST
     seal.write_text(json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n" + text)
@@ -167,17 +168,12 @@ def _wrong(path: Path, expected: dict[str, dict[str, object]], parts: tuple[str,
     for name, entry in sorted(expected.items()):
         if (size := (path / name).stat().st_size) != entry["bytes"]:
             yield f"{name} has {size} bytes, not {entry['bytes']}"
-        elif name.startswith(parts) and _hash(path / name) != entry["sha256"]:
+        elif name.startswith(parts) and sha256_of(path / name) != entry["sha256"]:
             yield f"the content of {name} was changed"
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

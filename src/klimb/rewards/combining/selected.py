@@ -9,7 +9,6 @@ from pydantic import Field
 
 from klimb.bandits import AnyBandit, LinUCB
 from klimb.bandits.gains import AnyGain, HeldOut, LossDecrease, Margin, NegativeLoss
-from klimb.bandits.linear import Linear
 from klimb.errors import KlimbError
 from klimb.rewards.combining.base import Combiner, Combining, Opening, unknown
 
@@ -30,7 +29,8 @@ class Selected(Combining):
     """Whether each prompt has a source of its own, or all of a step have one."""
     context: Literal["initial", "current", "none"] = "initial"
     """What the choice sees: the prompt's last-token state under the initial policy (projected, of length one, with a
-    constant), the same under the policy as it is (as it is), or nothing. A batch is seen as its mean."""
+    constant), the same under the policy as it is (as it is), or nothing. A batch is seen as its mean. Only `linucb` and
+    `thompson` look: for another bandit no state is computed, whatever stands here."""
     size: Annotated[int, Field(ge=1)] = 32
     """How many numbers a state of the initial policy is projected to."""
     judge: str = ""
@@ -47,6 +47,11 @@ class Selected(Combining):
     def learns(self) -> bool:
         """Whether gains change the choices."""
         return self.bandit.type not in ("fixed", "random", "round_robin")
+
+    @property
+    def sees(self) -> Literal["initial", "current", "none"]:
+        """The context of the choices: nothing for a bandit that reads none."""
+        return self.context if self.bandit.reads_context else "none"
 
     @property
     def judged(self) -> bool:
@@ -70,7 +75,7 @@ class Selected(Combining):
         shares = getattr(self.bandit, "shares", None)
         if shares and len(shares) != len(arms):
             yield KlimbError(f"{len(shares)} combining.bandit.shares", f"{len(arms)} arms", "one share for each arm")
-        if self.context == "none" and isinstance(self.bandit, Linear):
+        if self.context == "none" and self.bandit.reads_context:
             yield KlimbError(
                 f"choose by {self.bandit.type}, which reads a context",
                 "combining.context=none",

@@ -75,6 +75,8 @@ class Selecting(Combiner):
         gram = state["bandit.gram"]
         if len(state["bandit.count"]) != len(self.arms):
             raise KeyError(f"{len(state['bandit.count'])} arms where there are {len(self.arms)}")
+        if self.own.sees == "none":  # an older klimb kept the contexts of bandits that read none, too
+            state = {**state, "owed.context": state["owed.context"][:, :0]}
         self._kept = self._begun(int(state["owed.context"].shape[1]) or int(gram.shape[1]))
         self._kept.restore(state)
 
@@ -172,9 +174,9 @@ class Selecting(Combiner):
 
     def _contexts(self, prompts: Sequence[Prompt]) -> Any:
         """A context for each prompt (n, d)."""
-        if self.own.context == "none":
+        if self.own.sees == "none":
             return np.zeros((len(prompts), 0))
-        if self.own.context == "current":
+        if self.own.sees == "current":
             assert self.opening.current is not None
             return self.opening.current(prompts)
         assert self.opening.initial is not None
