@@ -18,9 +18,13 @@ demo: .venv/runtime.stamp  ## a 135M-parameter model learns sums from a checked 
 	$(BIN)/klimb pull smollm2-135m
 	$(BIN)/klimb train recipes/demo.yaml
 
-test: check  ## what CI runs: under ten minutes on two cores, from nothing
-	$(PYTEST) $(COVER) -m "not slow and not model"
+test: .venv/dev.stamp  ## what CI runs: under ten minutes on two cores, from nothing
+	@$(MAKE) --no-print-directory -j 2 check quick
 	@$(MAKE) --no-print-directory cover
+
+.PHONY: quick
+quick:
+	$(PYTEST) $(COVER) -m "not slow and not model"
 
 test-all: check  ## also the slow tests and those that need the 135M model (pulled if it is not there)
 	$(BIN)/klimb pull smollm2-135m

@@ -92,7 +92,7 @@ def forking(how: str, folder: Path, **value: Any) -> dict[str, Any]:
     return ppo(**model) | ({"optimizer": {"type": "schedule_free", "lr": 0.003}} if how == "schedule_free" else {})
 
 
-@pytest.mark.parametrize("how", ["ppo", pytest.param("custom", marks=pytest.mark.slow), "schedule_free"])
+@pytest.mark.parametrize("how", ["ppo", "custom", pytest.param("schedule_free", marks=pytest.mark.slow)])
 def test_a_fork_with_another_critic_begins_it_anew_and_goes_on_with_the_same_one(how: str, tmp_path: Path) -> None:
     judges = [reward_model(tmp_path / f"judge{seed}", seed=seed, layers=1) for seed in (5, 6)]
     judges.append(reward_model(tmp_path / "deep", layers=2))
