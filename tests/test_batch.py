@@ -43,8 +43,8 @@ def test_parts_hold_every_row_once_in_order_within_the_budget(
     asked = [part.prompts[g].tolist() for part in parts for g in part.group.tolist()]
     assert asked == [batch.prompts[g].tolist() for g in batch.group.tolist()]
     for part in parts:
-        size = part.tokens.numel() + sum(prompt.numel() for prompt in part.prompts)
-        assert size <= budget or part.rows == 1
+        assert part.size == part.tokens.numel() + sum(prompt.numel() for prompt in part.prompts)
+        assert part.size <= budget or part.rows == 1
         assert part.row.tolist() == sorted(part.row.tolist()) and part.group[0] == 0
 
 

@@ -143,3 +143,19 @@ def test_a_reward_model_keeps_the_date_that_it_was_trained_with(model: Path, tmp
     result = klimb.train(recipe(model, **changed), run=tmp_path / "run")
     kept = reward_head.read(result.model).date
     assert kept is not None and kept.isoformat() == RunDir.open(result.path).settings()["model"]["date"]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_reward_model_is_another_on_another_day_only_where_its_template_asks_for_the_day(
+    asks: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not asks:
+        (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}", "utf-8")
+    changed = {"objective": {"type": "bradley_terry"}, "evaluation": {}, "training": {"steps": 1}}
+    first = klimb.train(recipe(model, **changed), run=tmp_path / "first")
+    later(monkeypatch)
+    second = klimb.train(recipe(model, **changed), run=tmp_path / "second")
+    assert first.path != second.path and (reward_head.read(first.model).date is not None) == asks
+    files = [{file.name: file.read_bytes() for file in one.model.iterdir()} for one in (first, second)]
+    other = {name for name in files[0] if files[0][name] != files[1].get(name)}
+    assert other == ({"config.json", "model.safetensors"} if asks else set())

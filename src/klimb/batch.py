@@ -133,6 +133,11 @@ class Batch:
         """How many completion tokens each row has."""
         return torch.bincount(self.row, minlength=self.rows)
 
+    @property
+    def size(self) -> int:
+        """How many tokens are processed: those of the completions, and each prompt's once."""
+        return self.tokens.numel() + sum(prompt.numel() for prompt in self.prompts)
+
     def replace(self, **changes: object) -> Batch:
         """This batch with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -162,7 +167,7 @@ class Batch:
         return replace(self, prompts=tuple(self.prompts[int(index)] for index in used), **parts)  # type: ignore[arg-type]
 
     def split(self, tokens: int) -> Iterator[Batch]:
-        """Parts of at most `tokens` processed tokens (a prompt counts once in each part that uses it), in order.
+        """Parts of a `size` of at most `tokens` (a prompt counts once in each part that uses it), in order.
 
         A single row longer than `tokens` is a part of its own. Memory only: weights are not touched. Groups with labels
         are not cut, since their rows are compared within the loss.

@@ -216,9 +216,10 @@ class _Run:
             missing.append(f"KL to the initial model ({models.why(settings, seed)})")
             return None
         saved = self._saved(step, models)
-        began = state.read_progress(saved).initial if saved else ""
+        began = state.read_progress(saved) if saved else state.Progress()
         kinds = (None, torch.bfloat16)  # in float32 here, the weights may be those of a run in bfloat16
-        same = models.aside.submit(lambda: not began or any(began == policy.version(kind) for kind in kinds))
+        versions = ((policy.version(kind), policy.output_version(kind)) for kind in kinds)
+        same = models.aside.submit(lambda: not began.initial or any(began.began_as(*one) for one in versions))
         if saved is not None and self.recipe.objective.reads_logp:
             models.load(self._at(saved))  # wanted next, and ready by the time that the hash is
         if not same.result():

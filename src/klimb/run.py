@@ -104,13 +104,17 @@ def _finished(begun: Beginning, recipe: Recipe) -> bool:
     return begun.start is not None and step_of(begun.start) >= recipe.training.steps
 
 
-def _check_initial(session: Session, began: str, initial: str) -> None:
-    if began != initial:
-        raise ModelError(
-            f"go on with a run that began from the weights {began}",
-            f"{session.recipe.model.name} now holds the weights {initial}",
-            "put the model that the run began with back, or start a new run=DIR",
-        )
+def _check_initial(session: Session, began: Progress, now: Progress) -> None:
+    if began.began_as(now.initial, now.output):
+        return
+    what, old, new = "weights", began.initial, now.initial
+    if old == new:
+        what, old, new = "output layer", began.output, now.output
+    raise ModelError(
+        f"go on with a run that began from the {what} {old}",
+        f"{session.recipe.model.name} now holds the {what} {new}",
+        "put the model that the run began with back, or start a new run=DIR",
+    )
 
 
 def _restored(
@@ -122,7 +126,7 @@ def _restored(
     from klimb.training.keeping import is_own
 
     assert begun.start is not None
-    _check_initial(session, state.read_progress(begun.start).initial, fresh.initial)
+    _check_initial(session, state.read_progress(begun.start), fresh)
     lacking = session.win is not None and not begun.rundir.evaluation(0).is_file()
     first = {name: w.detach().clone() for name, w in session.policy.named_parameters()} if lacking else {}
     anew: list[str] = []
@@ -130,7 +134,7 @@ def _restored(
     output = own_output(session.policy.model)
     restored = state.restore(begun.start, optimizer, keepers, anew if begun.forked else None, output)
     anew += sorted(crew.keepers.keys() - keepers.keys())
-    progress = replace(restored, fingerprint=fresh.fingerprint)
+    progress = replace(restored, fingerprint=fresh.fingerprint, output=restored.output or fresh.output)
     if lacking:  # drawn only now, that the checkpoint is known to fit
         log.event("first_answers", of="the initial policy, for evaluation.win: a fork has none")
         draw_first(session, begun.rundir, first)
@@ -154,8 +158,8 @@ def _go(session: Session, begun: Beginning, log: Tracking) -> Progress:
     for source, note in getattr(session.score_all, "notes", {}).items():
         log.event("reward", source=source, how=note)
     optimizer = open_updater(session.recipe.optimizer, session.policy.named_parameters())
-    initial = session.policy.version()
-    progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial)
+    initial, output = session.policy.version(), session.policy.output_version()
+    progress = state.Progress(fingerprint=session.problems.fingerprint(), initial=initial, output=output)
     crew = open_crew(session, begun.rundir, log, optimizer)
     if describe := getattr(crew.experience, "describe", None):
         log.event("source", how=describe())

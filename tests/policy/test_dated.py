@@ -85,6 +85,7 @@ def test_a_policy_is_told_its_day_and_one_without_asks_the_clock(
 
 def test_a_reward_model_scores_a_text_alike_on_every_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = load(PolicySettings(date=DAY))
+    policy.tokenizer.chat_template = TODAY
     policy.add_critic().weight.data.normal_()
     reward_head.save(policy, None, tmp_path / "ours")
     policy.date = None

@@ -128,6 +128,22 @@ def test_of_a_pass_that_is_too_long_as_many_layers_run_again_as_there_are_tokens
     assert sorted(place for place, _ in ran) == sorted([0, 1, 2, *range(again)])
 
 
+@pytest.mark.parametrize(("most", "again"), [(50, []), (49, [0, 1])])
+def test_a_padded_pass_counts_as_the_part_of_a_batch_that_it_is(most: int, again: list[int]) -> None:
+    kept, recomputed = (policy_of(CONFIGS["llama"], path="plain") for _ in range(2))
+    batch, ran = batch_of((40,), ((0, 5), (0, 5))), list[tuple[int, int]]()
+    assert len(list(batch.split(50))) == 1 and batch.size == 50, "the prompt counts once, and 90 places are computed"
+    layers = [one for one in recomputed.model.modules() if isinstance(one, GradientCheckpointingLayer)]
+    for place, layer in enumerate(layers):
+        layer.forward = partial(_counted, layer.forward, place, ran)
+    recompute_beyond(recomputed.model, most)
+    assert batch.weight is not None
+    wanted = gradients(kept.model, (batch.weight * kept(batch).logp).sum())
+    found = gradients(recomputed.model, (batch.weight * recomputed(batch).logp).sum())
+    assert all(torch.equal(found[weight], wanted[weight]) for weight in wanted)
+    assert ran[:3] == [(0, 90), (1, 90), (2, 90)] and sorted(place for place, _ in ran[3:]) == again
+
+
 def _counted(forward: Any, place: int, ran: list[tuple[int, int]], hidden: torch.Tensor, *args: Any, **kw: Any) -> Any:
     ran.append((place, hidden.shape[:-1].numel()))
     return forward(hidden, *args, **kw)

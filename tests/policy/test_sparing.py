@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from klimb.policy.fused import rms_norm, swiglu
+from klimb.policy.policy import Policy
+from klimb.policy.recomputing import recompute_beyond
 from klimb.policy.sparing import sparing
+from tests.policy.zoo import CONFIGS, batch_of, gradients, policy_of
 
 
 def some(*shape: int) -> Tensor:
@@ -61,3 +67,40 @@ def test_what_nobody_changed_goes_back_to_the_same_bits() -> None:
         loss = read_by_a_layer(rms_norm(leaves[0], leaves[1], 1e-6))
     for one, other in zip(torch.autograd.grad(loss, leaves), plain, strict=True):
         assert torch.equal(one, other)
+
+
+class Alive:
+    """Counts how many of the gates and ups that a model makes are in memory together."""
+
+    def __init__(self, model: Any) -> None:
+        self.most = 0
+        self._made: list[StorageWeakRef] = []
+        for name, module in model.named_modules():
+            if name.endswith(("gate_proj", "up_proj")):
+                module.register_forward_hook(self._count)
+
+    def _count(self, module: Any, asked: Any, out: Tensor) -> None:
+        self._made.append(StorageWeakRef(out.untyped_storage()))
+        self.most = max(self.most, sum(not one.expired() for one in self._made))
+
+
+def most_alive(policy: Policy) -> int:
+    alive = Alive(policy.model)
+    policy(batch_of())
+    return alive.most
+
+
+def test_layers_that_run_again_keep_nothing_until_the_pass_has_ended_and_the_gradient_is_the_same_to_the_bit() -> None:
+    kept, again, every = (policy_of(CONFIGS["llama"], path="packed", checkpointing=one) for one in (False, False, True))
+    recompute_beyond(again.model, 1)
+    batch = batch_of()
+    assert batch.weight is not None
+    wanted, *others = (gradients(p.model, (batch.weight * p(batch).logp).sum()) for p in (kept, again, every))
+    for found in others:
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert [most_alive(one) for one in (kept, again, every)] == [6, 2, 2], "two of each of three layers, or of one"
+
+
+def test_a_pass_without_a_gradient_keeps_nothing_until_it_has_ended() -> None:
+    with torch.no_grad():
+        assert most_alive(policy_of(CONFIGS["llama"], path="packed")) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from klimb.batch import Batch
 from klimb.objectives import (
@@ -28,7 +29,9 @@ from klimb.objectives import (
 )
 from klimb.proving.samples import moved, outputs, sample_batch
 from klimb.selection import Bottom, Every, Random, Selector, Top
+from klimb.training.base import AdamW
 from klimb.training.distributed import add_gradients, weigh
+from klimb.training.optimizer import MasterAdamW
 
 OBJECTIVES: tuple[Objective, ...] = (
     Reinforce(), RLOO(), PPO(), GRPO(beta=0.1), DrGRPO(length=5), DAPO(), GSPO(), GSPOToken(), CISPO(), ReinforcePP(),
@@ -42,7 +45,7 @@ CASES += [(objective, selector, empty) for objective in SELECTED for selector in
 """What is computed, and whether the second rank has no rows at all."""
 
 
-def case() -> tuple[Batch, torch.Tensor]:
+def case() -> tuple[Batch, Tensor]:
     """A batch in float32, and a table of log-probs that stands for the policy's parameters."""
     whole = sample_batch(11, prompts=6)
     names = ("reward", "old", "ref", "value")
@@ -52,10 +55,17 @@ def case() -> tuple[Batch, torch.Tensor]:
     return ranked.replace(**{name: getattr(whole, name).float() for name in names}), logp
 
 
-def share(rank: int, ranks: int, whole: Batch, empty: bool = False) -> tuple[Batch, torch.Tensor]:
+def share(rank: int, ranks: int, whole: Batch, empty: bool = False) -> tuple[Batch, Tensor]:
     """The rows of the groups that fall to this rank, and the places of their tokens; all to the first, if `empty`."""
     rows = torch.nonzero((whole.group * (not empty)) % ranks == rank).flatten()
     return whole.take(rows), torch.isin(whole.row, rows)
+
+
+def opened(logp: Tensor) -> tuple[MasterAdamW, Tensor]:
+    """An optimizer of a float32 table, of one in bfloat16 and of a weight that no loss reads; the tables' sum."""
+    table, low = nn.Parameter(logp.clone()), nn.Parameter(torch.zeros_like(logp, dtype=torch.bfloat16))
+    named = {"table": table, "low": low, "unread": nn.Parameter(torch.ones(2))}
+    return MasterAdamW(named.items(), AdamW(weight_decay=0.5)), table + low.float()
 
 
 def main(rank: int, ranks: int, store: str, out: str) -> None:
@@ -68,15 +78,19 @@ def main(rank: int, ranks: int, store: str, out: str) -> None:
         else:
             mine, places = share(rank, ranks, whole, empty)
             mine = objective.advantage(mine)
-        table = logp.requires_grad_()
-        part = weigh(mine, objective, selector)
-        loss = objective.loss(outputs(table[places], part.value), part).loss
-        loss.backward()
-        add_gradients([table])
-        total = loss.detach().clone()
+        updater, table = opened(logp)
+        updater.begin(ranks)
+        part, total = weigh(mine, objective, selector), torch.zeros(())
+        if part.rows:  # else no pass is made
+            loss = objective.loss(outputs(table[places], part.value), part).loss
+            loss.backward()
+            total = loss.detach().clone()
+        add_gradients([updater])
         dist.all_reduce(total)
-        assert table.grad is not None
-        found |= {f"loss{index}": total, f"gradient{index}": table.grad}
+        found[f"loss{index}"] = total
+        found |= {f"gradient{index}.{name}": gradient.clone() for name, gradient in updater.gradients().items()}
+        updater.step(0.1, updater.norm())
+        found |= {f"weight{index}.{name}": weight for name, weight in updater.master.items()}
     save_file(found, Path(out) / f"{rank}.safetensors")
     dist.destroy_process_group()
 

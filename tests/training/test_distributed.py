@@ -1,4 +1,4 @@
-"""Two gloo processes give the loss and the gradient of one."""
+"""Two gloo processes give the loss and the gradient of one, and the same weights after a step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
+from torch import nn
 
 from klimb.objectives import DAPO, AnyObjective, Custom
 from klimb.proving.samples import outputs
 from klimb.selection import Top
 from klimb.training import distributed
+from klimb.training.base import AdamW, ScheduleFree
+from klimb.training.updater import open_updater
 from klimb.training.weighing import weigh
-from tests.training.ranks import CASES, OBJECTIVES, case, share
+from tests.training.ranks import CASES, OBJECTIVES, case, opened, share
 
 
 def test_a_batch_split_over_two_ranks_one_of_them_possibly_empty_has_the_loss_and_gradient_of_one_process(
@@ -30,15 +34,21 @@ def test_a_batch_split_over_two_ranks_one_of_them_possibly_empty_has_the_loss_an
     ranks = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     for index, (objective, selector, _) in enumerate(CASES):
         whole, logp = case()
-        table = logp.requires_grad_()
+        updater, table = opened(logp)
+        updater.begin(2)
         ready = weigh(objective.advantage(whole), objective, selector)
         loss = objective.loss(outputs(table, ready.value), ready).loss
         loss.backward()
-        assert table.grad is not None
-        assert table.grad.abs().max() > 1e-3
+        wanted = updater.gradients()
+        assert wanted.keys() == {"table", "low"} and wanted["table"].abs().max() > 1e-3
         for found in ranks:
             torch.testing.assert_close(found[f"loss{index}"], loss.detach(), rtol=1e-6, atol=1e-7)
-            torch.testing.assert_close(found[f"gradient{index}"], table.grad, rtol=1e-6, atol=1e-8)
+            gradients = {name: found.get(f"gradient{index}.{name}") for name in updater.parameters}
+            torch.testing.assert_close(gradients["table"], wanted["table"], rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(gradients["low"], wanted["low"], rtol=1e-2, atol=1e-8)
+            assert gradients["unread"] is None and torch.equal(found[f"weight{index}.unread"], torch.ones(2))
+            assert not torch.equal(found[f"weight{index}.table"], logp), "it learns"
+        assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0]), "no rank drifts from another"
 
 
 def test_one_rank_ranks_its_own_parts_as_a_run_does(tmp_path: Path) -> None:
@@ -52,6 +62,25 @@ def test_one_rank_ranks_its_own_parts_as_a_run_does(tmp_path: Path) -> None:
     assert torch.equal(found.learn, wanted.learn)
     torch.testing.assert_close(found.weight, wanted.weight)
     assert int(found.learn.sum()) > int(weigh(whole, DAPO(), selector).learn.sum()), "the cut into parts is seen"
+
+
+@pytest.mark.parametrize("settings", [AdamW(), ScheduleFree()])
+def test_a_rank_alone_keeps_its_gradients_and_what_is_asked_for_is_part_of_them(
+    settings: AdamW | ScheduleFree, tmp_path: Path
+) -> None:
+    read, unread = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    updater = open_updater(settings, {"read": read, "unread": unread}.items())
+    updater.begin(2)
+    (2.0 * read).sum().backward()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
+    try:
+        distributed.add_gradients([updater])
+    finally:
+        dist.destroy_process_group()
+    assert {name: gradient.tolist() for name, gradient in updater.gradients().items()} == {"read": [2.0] * 3}
+    updater.gradient("unread").add_(1.0)
+    updater.gradient("read").add_(1.0)
+    assert [gradient.tolist() for gradient in updater.gradients().values()] == [[3.0] * 3, [1.0] * 3]
 
 
 def test_there_is_one_of_each_kind_of_policy_objective() -> None:

@@ -15,6 +15,7 @@ from klimb.policy import attention
 from klimb.policy.hardware import release_freed_pages
 from klimb.policy.heads import KEEP_BYTES, HeadRule, logits, token_logps
 from klimb.policy.packing import Packing
+from klimb.policy.recomputing import counted_as
 from klimb.policy.sparing import sparing
 
 Read = Callable[[Tensor], None]
@@ -67,9 +68,8 @@ class Plain:
 
     def _by_logits(self, batch: Batch, read: Read | None) -> tuple[Tensor, Tensor]:
         """Where only the model's own logits are trusted."""
-        tokens, mask, places = _padded(batch)
         more = {} if read is None else {"output_hidden_states": True}
-        out = self.model(input_ids=tokens, attention_mask=mask, use_cache=False, **more)
+        out, places = _said(self.model, batch, **more)
         if read is not None:
             read(out.hidden_states[-1].flatten(0, 1)[places])
         logps = (out.logits.flatten(0, 1)[places].float() / batch.temperature).log_softmax(-1)
@@ -78,9 +78,7 @@ class Plain:
         return logps.gather(-1, batch.tokens[:, None])[:, 0], entropy
 
     def states(self, batch: Batch) -> Tensor:
-        tokens, mask, places = _padded(batch)
-        body = self.model if self.rule is None else self.model.base_model
-        out = body(input_ids=tokens, attention_mask=mask, use_cache=False)
+        out, places = _said(self.model if self.rule is None else self.model.base_model, batch)
         whole: Tensor = out.logits if self.rule is None else out.last_hidden_state
         return whole.flatten(0, 1)[places]
 
@@ -141,6 +139,13 @@ def distributions(path: Path, batch: Batch, most: int) -> Iterator[Tensor]:
             yield states.float() / batch.temperature
         else:
             yield logits(states, layer.weight, layer.bias, tokens, path.rule, batch.temperature)
+
+
+def _said(body: Any, batch: Batch, **more: bool) -> tuple[Any, Tensor]:
+    """What a model says of the padded rows, and for each token the flat place that predicts it (t)."""
+    tokens, mask, places = _padded(batch)
+    with counted_as(batch.size):
+        return body(input_ids=tokens, attention_mask=mask, use_cache=False, **more), places
 
 
 def _padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -148,12 +148,13 @@ class Policy(Texts):
 
         An output layer of its own counts for nothing: what is left out of a model makes no other model of it.
         """
-        digest, own = hashlib.sha256(), own_output(self.model)
-        for name, weight in ((name, one) for name, one in self.model.named_parameters() if name not in own):
-            digest.update(name.encode())
-            held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
-            digest.update(held.view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        own = own_output(self.model)
+        return self._hash({name for name, _ in self.model.named_parameters()} - own, dtype)
+
+    def output_version(self, dtype: torch.dtype | None = None) -> str:
+        """The same of the output layer's own weights; empty where it has none, or is left out."""
+        own = own_output(self.model)
+        return self._hash(own, dtype) if own else ""
 
     def save(self, folder: Path | str, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Writes a folder that from_pretrained loads: safetensors, configurations, tokenizer.
@@ -184,6 +185,15 @@ class Policy(Texts):
         """Which way of computing was chosen and why, in words."""
         what = f"{type(self.model).__name__}, {self.weights / 1e6:.1f} M weights, {self.dtype}".replace("torch.", "")
         return "; ".join([f"{what} on {self.device}", self.path.name, *self.notes])
+
+    def _hash(self, names: Collection[str], dtype: torch.dtype | None) -> str:
+        digest = hashlib.sha256()
+        for name, weight in self.model.named_parameters():
+            if name in names:
+                digest.update(name.encode())
+                held = weight.detach().to("cpu", dtype or weight.dtype).contiguous()
+                digest.update(held.view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
 
     def _tied(self) -> str | None:
         """The name of the output layer's weight where it is the input embedding itself."""

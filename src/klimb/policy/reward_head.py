@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from klimb.errors import ModelError
+from klimb.policy.dated import ASKS
 
 if TYPE_CHECKING:
     from klimb.policy.policy import Policy
@@ -37,7 +38,7 @@ class Scale:
 class Head:
     """What a saved reward model adds to a language model. `scale` is None where no answers were held out.
 
-    `date` is what its chat template was told; None of models that did not keep it.
+    `date` is what its chat template was told; None of models that did not keep it, or whose template asks for none.
     """
 
     weight: Tensor
@@ -67,7 +68,7 @@ def save(policy: Policy, scale: Scale | None, folder: Path, state_dict: Mapping[
         config["reward_scale"] = {"mean": scale.mean, "std": scale.std, "answers": scale.answers}
     if policy.system is not None:
         config["reward_system"] = policy.system
-    if policy.date is not None:
+    if policy.date is not None and ASKS in str(policy.tokenizer.chat_template):
         config["reward_date"] = policy.date.isoformat()
     config["pad_token_id"] = (
         policy.tokenizer.pad_token_id if config.get("pad_token_id") is None else config["pad_token_id"]

@@ -50,14 +50,27 @@ class _Recipe(NamedTuple):
 
 
 class _Cheap:
-    """The values that can be made again, while they live."""
+    """The values that can be made again, while they live: a recipe holds its parts, and goes with a value not kept.
+
+    Where nothing is recorded, or a layer runs again in the backward pass, that is all of them.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[ReferenceType[Tensor], int, _Recipe]] = {}
 
     def add(self, value: Tensor, recipe: _Recipe) -> None:
         """The recipe gives `value` as it is now again."""
-        self._known[value.data_ptr()] = ref(value), value._version, recipe
+        place = value.data_ptr()
+
+        def forget(gone: ReferenceType[Tensor]) -> None:
+            if (known := self._known.get(place)) is not None and known[0] is gone:
+                del self._known[place]
+
+        self._known[place] = ref(value, forget), value._version, recipe
+
+    def clear(self) -> None:
+        """Forgets every recipe that was not taken."""
+        self._known.clear()
 
     def pack(self, saved: Tensor) -> Any:
         """What is kept in place of a saved tensor: itself, or how it is made."""
@@ -81,6 +94,7 @@ def sparing() -> Iterator[None]:
             yield
     finally:
         _CHEAP.reset(token)
+        cheap.clear()
 
 
 def made_by(make: Callable[..., Tensor], value: Tensor, *parts: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from klimb.objectives.base import Objective
 from klimb.selection.base import Selector
 from klimb.shapes import PerToken
 from klimb.training.selecting import parts_of
+from klimb.training.updater import Updater
 from klimb.training.weighing import narrowed
 
 
@@ -53,12 +54,18 @@ def _weights(batch: Batch, objective: Objective) -> PerToken:
     return objective.weighting(whole)[before : before + batch.learn.numel()]
 
 
-def add_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replaces each gradient by its sum over the ranks; a parameter without one adds zero."""
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
+def add_gradients(updaters: Iterable[Updater]) -> None:
+    """Replaces each gradient of a step by its sum over the ranks, before anything reads its norm.
+
+    Every rank must call this, after `begin` with the number of parts of all ranks together, so that sums are in one
+    dtype. A rank without rows, or without a gradient of some weight, adds zeros; what no rank has stays without one.
+    """
+    for updater in updaters:
+        names, found = list(updater.parameters), updater.gradients()
+        ranks = torch.tensor([name in found for name in names], dtype=torch.int64)
+        dist.all_reduce(ranks)
+        for name in (one for one, some in zip(names, ranks.tolist(), strict=True) if some):
+            dist.all_reduce(updater.gradient(name))
 
 
 def _gathered(value: Tensor) -> list[Tensor]:

@@ -31,7 +31,7 @@ class Gradients:
         self._sums = _blocks(self.parameters, torch.float32 if parts > 1 else None)
         for name, parameter in self.parameters.items():
             if self._sums[name].dtype == torch.float32:
-                sinking.put(parameter, partial(self._sink, name))
+                sinking.put(parameter, partial(self.sum, name))
 
     def clear(self) -> None:
         """Forgets every gradient, and frees the block: the sampler needs the memory next."""
@@ -44,6 +44,13 @@ class Gradients:
         """The gradient of each parameter that has one, in its dtype; in one order, for sums of norms round."""
         found = {n: self._sums[n] if n in self._filled else p.grad for n, p in self.parameters.items()}
         return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+    def sum(self, name: str) -> Tensor:
+        """The gradient of a parameter, to add to in place; zeros where it has none yet. Only in a step that began."""
+        if name not in self._filled:
+            self._sums[name].zero_()
+            self._filled.add(name)
+        return self._sums[name]
 
     def bad(self) -> list[str]:
         """The names of the parameters whose gradient is not finite."""
@@ -63,13 +70,6 @@ class Gradients:
         self.clear()
         for hook in self._hooks:
             hook.remove()
-
-    def _sink(self, name: str) -> Tensor:
-        """A sum to add to."""
-        if name not in self._filled:
-            self._sums[name].zero_()
-            self._filled.add(name)
-        return self._sums[name]
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         def add(parameter: Tensor) -> None:

@@ -50,6 +50,10 @@ class MasterAdamW:
         """The gradient of each parameter that has one, in its dtype."""
         return self._gradients.found()
 
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of a parameter, to add to in place; zeros where it has none yet."""
+        return self._gradients.sum(name)
+
     def bad_gradients(self) -> list[str]:
         """The names of the parameters whose gradient is not finite."""
         return self._gradients.bad()

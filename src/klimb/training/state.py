@@ -31,7 +31,13 @@ class Progress:
     fingerprint: str = ""
     """The content hash of the data."""
     initial: str = ""
-    """The content hash of the weights the run began with."""
+    """The content hash of the weights the run began with, but for an output layer of its own."""
+    output: str = ""
+    """That of the output layer's own weights; empty where it had none, or is not known."""
+
+    def began_as(self, initial: str, output: str) -> bool:
+        """Whether the run began with these weights; an output layer that either side lacks is not compared."""
+        return initial == self.initial and (not output or not self.output or output == self.output)
 
 
 def write(

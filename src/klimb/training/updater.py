@@ -24,6 +24,11 @@ class Updater(Protocol):
     count: int
 
     @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The weights that learn, by name."""
+        ...
+
+    @property
     def master(self) -> Mapping[str, Tensor]:
         """The float32 weights that a checkpoint's `model/` holds, by name."""
         ...
@@ -38,6 +43,10 @@ class Updater(Protocol):
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradient of each parameter that has one, in its dtype."""
+        ...
+
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of a parameter, to add to in place, in a step that began; zeros where it has none yet."""
         ...
 
     def bad_gradients(self) -> list[str]:
