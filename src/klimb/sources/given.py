@@ -12,6 +12,7 @@ from klimb.errors import DataError, KlimbError
 from klimb.generation.base import Sampling
 from klimb.seeds import permutation, seed_of
 from klimb.sources.base import Source, Supplies
+from klimb.sources.weighed import weighed
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
 
 
@@ -38,11 +39,8 @@ class Given(Source):
 
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
-            yield KlimbError(
-                "correct for the sampler by importance weights (training.correction)",
-                f"source.type={self.type}, whose given answers have no log-probs of what drew them",
-                "training.correction.type=none and generator.type=local",
-            )
+            found = f"source.type={self.type}, whose given answers have no log-probs of what drew them"
+            yield weighed(found, "training.correction.type=none and generator.type=local")
 
     def ask(self, prompt: Prompt) -> Prompt:
         """The rendered prompt, cut to `prompt_tokens`: its first token and its end are kept."""
