@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from klimb.policy import chat
 from klimb.policy.markers import Markers
+from klimb.policy.outline import Outlines
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Texts:
 
     def render(self, prompt: Prompt, room: int = 1) -> Prompt:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, self.context, room, self.date)
+        return chat.render(prompt, self.tokenizer, self.system, self.context, room, self.date, self._bos)
 
     def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt, however many. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0, self.date).tokens
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0, self.date, self._bos).tokens
 
     def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """The token ids of the text that these ids are, special tokens written out."""
@@ -73,9 +74,17 @@ class Texts:
         return (*self.markers.alone(text.removesuffix(str(spelled))), *end)
 
     def outline(self, prompt: Prompt) -> str:
-        """What the chat template writes around such a prompt and its answer; empty for a text. Raises DataError."""
-        turns = chat.turns_of(prompt, self.system) if prompt.messages else []
-        return chat.outline(self.tokenizer, prompt, turns, "the model's") if turns else ""
+        """What the chat template writes between turns of such a prompt; empty for a text. Raises DataError."""
+        roles = [turn["role"] for turn in chat.turns_of(prompt, self.system)] if prompt.messages else []
+        return self._outlines(prompt, roles) if roles else ""
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines(self.tokenizer, "the model's")
+
+    @cached_property
+    def _bos(self) -> bool:
+        return chat.wants_bos(self.tokenizer)
 
     @cached_property
     def markers(self) -> Markers:
