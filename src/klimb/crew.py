@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from klimb.examiner import Version, asking
 from klimb.objectives.carried import Carried, Refresh
 from klimb.recipe import Recipe
+from klimb.rendering import encoding, scores
 from klimb.rewards.combining.base import Combiner
 from klimb.rewards.combining.selected import Selected
 from klimb.rewards.scoring import name_of
@@ -49,11 +50,6 @@ def copies_of(recipe: Recipe) -> int:
     drifts = isinstance(recipe.source, Given) and not recipe.objective.critic
     looks = isinstance(recipe.combining, Selected) and recipe.combining.context == "initial"
     return refers + ((drifts or looks) and (moves or not refers))
-
-
-def _scores(recipe: Recipe) -> bool:
-    """Whether what learns is a reward model: a critic on given answers, which it reads as it will those to score."""
-    return isinstance(recipe.source, Given) and recipe.objective.critic
 
 
 def open_crew(session: Session, rundir: RunDir, log: Tracking, optimizer: Updater) -> Crew:
@@ -168,7 +164,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         stage=stage,
         template=session.policy.template(),
         given=session.problems.given,
-        encode=session.policy.written if _scores(recipe) else session.policy.reply,
+        encode=encoding(session.policy, scores(recipe)),
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,
@@ -236,7 +232,7 @@ def _examiner(session: Session, version: Version, rundir: RunDir, learner: Learn
             return examiner
         return PreferenceExam(examiner, Divergence(session.policy, known, session.own, sampling, seed, tokens))
     asked, most = session.asked, source.answer_tokens
-    if _scores(recipe):
+    if scores(recipe):
         words = cache(partial(words_win, session.train, asked, session.problems.given))
         return RewardExam(asked, session.problems.given, session.policy, tokens, most, words)
     ask = asking(session, version, rundir, asked)

@@ -64,16 +64,19 @@ class Texts:
         """The token ids of an answer that somebody else wrote, with EOS at its end; an encoder may have none."""
         return chat.reply(text, self.tokenizer, self._eos)
 
-    def written(self, text: str) -> tuple[int, ...]:
-        """The same, of an answer that is read as text whatever it spells, but for one EOS that is spelled at its end.
+    def written(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The same, of an answer to a prompt that is read as text, but for one EOS that is spelled at its end.
 
-        So a reward model reads answers, in training and in scoring. Raises DataError where the tokenizer cannot.
+        So a reward model reads answers, in training, in its measures and in scoring. Raises DataError where the
+        tokenizer cannot, as an answer that spells what the template writes between turns.
         """
         end = self.reply("")
         spelled = self.tokenizer.decode(list(end), clean_up_tokenization_spaces=False)
-        return (*self.markers.alone(text.removesuffix(str(spelled))), *end)
+        tokens = (*self.markers.alone(text.removesuffix(str(spelled))), *end)
+        self.markers.check(tokens, self._outline(prompt))
+        return tokens
 
-    def outline(self, prompt: Prompt) -> str:
+    def _outline(self, prompt: Prompt) -> str:
         """What the chat template writes between turns of such a prompt; empty for a text. Raises DataError."""
         roles = [turn["role"] for turn in chat.turns_of(prompt, self.system)] if prompt.messages else []
         return self._outlines(prompt, roles) if roles else ""

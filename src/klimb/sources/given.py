@@ -37,6 +37,15 @@ class Given(Source):
         """Answers to a prompt."""
         return 2
 
+    @property
+    def own(self) -> bool:
+        """Whether the policy also answers the prompts of the data itself."""
+        return False
+
+    def used(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """Of the answers to a prompt, those that are learned from."""
+        return replies
+
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
             found = f"source.type={self.type}, whose given answers have no log-probs of what drew them"
@@ -52,7 +61,7 @@ class Given(Source):
 
     def answer(self, prompt: Prompt, reply: Reply, k: int, supplies: Supplies) -> Rollout:
         """An answer of the data as a rollout, with a label and its known score."""
-        tokens, most = supplies.encode(reply.text), self.answer_tokens
+        tokens, most = supplies.encode(prompt, reply.text), self.answer_tokens
         whole = most is None or len(tokens) <= most
         done = Completion(tokens if whole else tokens[:most], (), reply.text, Finish.EOS if whole else Finish.LENGTH)
         label = Label.CHOSEN if reply.chosen else Label.REJECTED

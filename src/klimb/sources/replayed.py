@@ -68,7 +68,7 @@ class ReplayedExperience:
 
     def __init__(self, settings: Replayed, supplies: Supplies, log: Log) -> None:
         fits(log, supplies.vocabulary, supplies.context, settings.logs)
-        self._settings, self._log = settings, log
+        self._settings, self._log, self._context = settings, log, supplies.context
         self._buffer = Buffer(settings, supplies.seed, log.held)
 
     def groups(self, step: int) -> list[Group]:
