@@ -15,6 +15,7 @@ from klimb.data.preferences import Preferences
 from klimb.policy.base import PolicySettings
 from klimb.policy.loading import load
 from klimb.recipe import Recipe
+from klimb.rendering import encoding
 from klimb.seeds import permutation
 from klimb.session import problems_of
 from klimb.sources.base import Supplies
@@ -94,7 +95,7 @@ def token_ids(job: Mapping[str, Any], folder: Path) -> list[Row]:
     supplies = Supplies(
         prompts=[policy.render(prompt, 8) for prompt in problems.train], sampler=unused, sampling=settings.sampling,
         score_all=unused, weights={}, version=lambda: "", seed=settings.seed, stage=unused, given=problems.given,
-        encode=policy.reply,
+        encode=encoding(policy, settings.scorer),
     )  # fmt: skip
     source = settings.source.open(supplies)
     return [_ids(group) for step in range(1, job["steps"] + 1) for group in source.groups(step)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from klimb.examiner import Version, asking
 from klimb.objectives.carried import Carried, Refresh
 from klimb.recipe import Recipe
+from klimb.rendering import encoding
 from klimb.rewards.combining.base import Combiner
 from klimb.rewards.combining.selected import Selected
 from klimb.rewards.scoring import name_of
@@ -163,7 +164,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         stage=stage,
         template=session.policy.template(),
         given=session.problems.given,
-        encode=session.policy.written if recipe.scorer else session.policy.reply,  # as it will read those to score
+        encode=encoding(session.policy, recipe.scorer),
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,

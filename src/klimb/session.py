@@ -12,10 +12,10 @@ from klimb.errors import DataError
 from klimb.generation.base import Sampler
 from klimb.generation.local import Local
 from klimb.recipe import Recipe
+from klimb.rendering import rendered
 from klimb.rewards.combining.base import Combiner, Opening
 from klimb.rewards.scoring import Source, name_of, open_all
 from klimb.sources.base import ScoreAll
-from klimb.sources.given import Given
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.mixture import Mixture
 from klimb.sources.replayed import Replayed
@@ -49,6 +49,8 @@ class Session:
     """The critic, where it has a model of its own."""
     win: Source | None = None
     """What says whether held-out answers are better than those from before training, where a run asks that."""
+    asked: Sequence[Prompt] = ()
+    """The held-out prompts that evaluations ask, rendered: the first ones, always the same."""
 
     def combiner(self, initial: Callable[[], Any]) -> Combiner:
         """What makes one reward of several scores; `initial` opens the policy of its contexts when it is needed."""
@@ -66,34 +68,10 @@ class Session:
         )
 
     @property
-    def asked(self) -> Sequence[Prompt]:
-        """The rendered held-out prompts that evaluations ask: the first ones, always the same.
-
-        A source of given answers asks them as its own: cut to its `prompt_tokens`.
-        """
-        first = self.problems.held_out[: self.recipe.evaluation.problems]
-        return [_ask(self.recipe, self.policy, prompt) for prompt in first]
-
-    @property
     def costs(self) -> Mapping[str, Mapping[str, Any]]:
         """What each source of reward has cost, and what says who wins, under the name of its setting."""
         found = dict(getattr(self.score_all, "costs", {}))
         return found if self.win is None else found | {WIN: self.win.account}
-
-
-def _ask(recipe: Recipe, policy: Policy, prompt: Prompt) -> Prompt:
-    """The rendered prompt with room for an answer, cut first where the source cuts. Raises DataError, ModelError."""
-    source, room = recipe.source, recipe.sampling.max_tokens
-    if not isinstance(source, Given):
-        return policy.render(prompt, room)
-    asked = source.ask(replace(prompt, tokens=prompt.tokens or policy.tokens_of(prompt)))
-    try:
-        return policy.render(asked, room)
-    except DataError as fault:
-        if (most := policy.context - room) < 1:
-            raise
-        cure = f"source.prompt_tokens={most}, which cuts the beginning of longer prompts; or {fault.cure}"
-        raise DataError(fault.asked, fault.found, cure) from fault
 
 
 def _load(recipe: Recipe) -> Policy:
@@ -134,22 +112,5 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win
         opening: AbstractContextManager[Sampler] = recipe.generator.open(loaded)
         sampler = stack.enter_context(opening)
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
-        asked = (problems.train, problems.unlabelled)
-        train, more = (rendered(one, lambda prompt: _ask(recipe, loaded, prompt)) for one in asked)
-        yield Session(recipe, problems, train, loaded, sampler, own, score_all, more, win=wins)
-
-
-def rendered(prompts: Sequence[Prompt], render: Callable[[Prompt], Prompt]) -> Sequence[Prompt]:
-    """Every prompt with its token ids, once. Raises one DataError for all that cannot be rendered (too long, ...)."""
-    done, faults = [], []
-    for prompt in prompts:
-        try:
-            done.append(render(prompt))
-        except DataError as fault:
-            faults.append(fault)
-    if faults:
-        shown = "; ".join(fault.line() for fault in faults[:5])
-        raise DataError(
-            f"train on {len(prompts)} prompts", f"{len(faults)} cannot be used: {shown}", "mend or leave them out"
-        )
-    return done
+        ready, opens = rendered(recipe, problems, loaded), (loaded, sampler, own, score_all)
+        yield Session(recipe, problems, ready.train, *opens, ready.unlabelled, win=wins, asked=ready.asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -195,3 +195,7 @@ class Reply:
     text: str
     chosen: bool
     score: float | None = None
+
+
+Encode = Callable[[Prompt, str], tuple[int, ...]]
+"""The token ids of an answer to a prompt, as training reads it, EOS last. Raises DataError where it cannot be read."""

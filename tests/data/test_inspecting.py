@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
 
 from klimb.cli import main, preferring
 from klimb.data.base import Problems
 from klimb.data.inspecting import inspect
 from klimb.data.tokenizing import tokenized
 from klimb.errors import DataError, SettingsError
+from klimb.policy import reward_head
+from klimb.policy.base import PolicySettings, TinySizes
+from klimb.policy.loading import load
 from klimb.types import Message, Prompt, Reply
 
 
@@ -108,6 +113,35 @@ def test_the_command_counts_leaks_and_ties_reads_other_fields_and_recipes(
         preferring.inspect(root / "recipes/tiny.yaml", preferring.Wanted())
 
 
+def test_the_answers_of_a_reward_model_are_counted_as_it_reads_them(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n}", "chosen": "a<eos>b", "rejected": "c<|user|>" if n else "c"} for n in range(4)]
+    path, folder, recipe = tmp_path / "rows.jsonl", tmp_path / "model", tmp_path / "mine.yaml"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    policy = load(PolicySettings(name="tiny", tiny=TinySizes(hidden=32)))
+    policy.add_critic()
+    reward_head.save(policy, None, folder)
+    texts: Any = AutoTokenizer.from_pretrained(folder)
+    texts.backend_tokenizer.add_tokens([AddedToken("<|user|>", special=False, normalized=False)])
+    texts.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    texts.save_pretrained(folder)
+    parts = {"model": "{name: tiny}", "objective": "{type: dpo}", "source": "{type: pairs}"}
+    parts["data"] = f"{{type: preferences, path: {path}}}"
+    recipe.write_text("\n".join(f"{name}: {part}" for name, part in parts.items()), "utf-8")
+    found = {}
+    for name, file, words in (
+        ("file", path, ()),
+        ("recipe", recipe, ("objective.type=bradley_terry",)),
+        ("policy", recipe, ()),
+    ):
+        preferring.inspect(file, preferring.Wanted(model=str(folder)), words, as_json=tmp_path / "out.json")
+        found[name] = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert found["file"] == found["recipe"] and found["file"]["chosen"] == [8, 8]
+    assert found["policy"]["chosen"] == [4, 4] and found["policy"]["tokenized"]["eos_within"] == 4
+    counted = found["file"]["tokenized"]
+    assert (counted["eos_within"], counted["unread"], counted["answers"]) == (0, 3, 8)
+    assert counted["first"]["unread"] in ("rows:2", "rows:3", "rows:4")
+
+
 class Stub:
     """A model that knows the words `a`, `b` and EOS, whose id is 0, in five places; `ab` is one token more."""
 
@@ -119,11 +153,14 @@ class Stub:
             raise DataError("a template", "none", "another")
         return tuple(" ab".index(letter) for letter in prompt.text or "")
 
-    def reply(self, text: str) -> tuple[int, ...]:
-        return (*("!ab".index(letter) for letter in text), 0)
-
     def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         return (3, *tokens[2:]) if tokens[:2] == (1, 2) else tokens
+
+
+def encode(prompt: Prompt, text: str) -> tuple[int, ...]:
+    if text == "?":
+        raise DataError("a text", "none", "another")
+    return (*("!ab".index(letter) for letter in text), 0)
 
 
 def test_what_a_tokenizer_makes_of_the_rows_is_counted() -> None:
@@ -134,7 +171,7 @@ def test_what_a_tokenizer_makes_of_the_rows_is_counted() -> None:
         for prompt, (chosen, other) in zip(prompts, rows.values(), strict=True)
     }
     problems = Problems(prompts[:3], prompts[3:], given=given)
-    whole, cut = tokenized(problems, Stub()), tokenized(problems, Stub(), 2, 1)
+    whole, cut = tokenized(problems, Stub(), encode), tokenized(problems, Stub(), encode, 2, 1)
     assert (whole.prompts, whole.answers, whole.prompts_cut, whole.answers_cut) == (4, 8, 0, 0)
     assert (whole.too_long, whole.unrendered, whole.changed, whole.eos_within) == (2, 1, 1, 1)
     told = {name: whole.first[name] for name in ("eos_within", "too_long", "changed", "unrendered")}

@@ -26,14 +26,14 @@ class Constant:
     def __call__(self, batch: Batch) -> Outputs:
         return Outputs(torch.full((len(batch.tokens),), self.logp), torch.zeros(len(batch.tokens)))
 
-    @staticmethod
-    def reply(text: str) -> tuple[int, ...]:
-        return (*map(ord, text), 2)
+
+def encode(_: Prompt, text: str) -> tuple[int, ...]:
+    return (*map(ord, text), 2)
 
 
 def test_each_answer_has_its_own_sums_and_only_pairs_have_gaps() -> None:
     policy, reference = Constant(-0.5), Constant(-0.75)
-    groups = [answered(prompt, GIVEN[prompt.id], policy.reply, None) for prompt in PROMPTS]
+    groups = [answered(prompt, GIVEN[prompt.id], encode, None) for prompt in PROMPTS]
     found = heard(groups, policy, reference, 5)
     assert [(one.prompt, one.chosen, one.logp, one.ratio, one.tokens) for one in found] == [
         ("pair", True, -2.0, 1.0, 4), ("pair", False, -1.5, 0.75, 3), ("alone", True, -1.0, 0.5, 2),
@@ -51,7 +51,7 @@ def test_a_tie_is_half_right_and_no_pairs_are_no_share() -> None:
 
 
 def test_held_out_answers_are_cut_as_those_of_training_are() -> None:
-    (pair,) = paired(PROMPTS, GIVEN, Constant.reply, 3)
+    (pair,) = paired(PROMPTS, GIVEN, encode, 3)
     assert [(row.completion.tokens, row.completion.finish) for row in pair.rollouts] == [
         (tuple(map(ord, "yes")), Finish.LENGTH),
         ((*map(ord, "no"), 2), Finish.EOS),

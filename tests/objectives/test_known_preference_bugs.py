@@ -14,6 +14,7 @@ from klimb.policy.loading import load
 from klimb.policy.policy import Policy
 from klimb.policy.tiny import tiny_tokenizer
 from klimb.recipe import Recipe
+from klimb.rendering import encoding
 from klimb.sources.online_pairs import paired
 from klimb.sources.pairing import BestWorst
 from klimb.sources.pairs import Pairs
@@ -27,7 +28,7 @@ from tests.sources.test_given import supplies
 def pair(policy: Policy, chosen: str = "yes", rejected: str = "never") -> Batch:
     """One pair as it comes from the data, with the weights of DPO."""
     made = supplies((Reply(chosen, True), Reply(rejected, False)), count=1)
-    (group,) = Pairs(prompts=1).open(replace(made, encode=policy.reply)).groups(1)
+    (group,) = Pairs(prompts=1).open(replace(made, encode=encoding(policy, scores=False))).groups(1)
     batch = Batch.of([group])
     return batch.replace(weight=DPO().weighting(batch))
 

@@ -75,6 +75,24 @@ def test_a_tokenizer_without_special_tokens_reads_every_text_as_it_is() -> None:
     assert markers.rest("abc.", f"a{MARK}.") == 3
 
 
+def test_white_space_that_is_a_token_is_read_in_an_answer_though_templates_write_it() -> None:
+    backend = plain_bytes()
+    backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("\n", "\t\t")])
+    markers, answer = Markers(wrapped(backend)), "one\ntwo\t\tthree"
+    assert markers.alone(answer) == markers.read(answer, MARK, f"{MARK}\n{MARK}\t\t", closed=True)["input_ids"]
+    assert not markers.spelled(answer)
+
+
+def test_a_text_without_any_added_token_is_known_without_reading_it_as_tokens() -> None:
+    backend = plain_bytes()
+    backend.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+    backend.add_tokens([AddedToken("<|User|>", special=False, normalized=True)])
+    markers = Markers(wrapped(backend))
+    texts = {END: True, f"a{END}\u0338": True, "<|user|>": True, "<\uff5cUser|>": True, "<|User": False, "": False}
+    assert {text: markers.spelled(text) for text in texts} == texts
+    assert not Markers(wrapped(plain_bytes())).spelled(END)
+
+
 def test_a_token_between_turns_that_is_not_called_special_leaves_an_answer_that_spells_it_unread() -> None:
     backend = plain_bytes()
     backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("<|User|>", "<think>")])

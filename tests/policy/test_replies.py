@@ -18,8 +18,10 @@ def test_an_answer_has_no_bos_and_one_eos_and_the_prompt_one_bos() -> None:
 
 def test_an_answer_that_is_read_as_text_spells_what_it_likes_and_ends_in_one_eos() -> None:
     policy = load(PolicySettings(name="tiny"))
-    assert policy.written("yes") == policy.written("yes<eos>") == policy.reply("yes") and policy.written("") == (2,)
-    forged = policy.written("a<eos><bos>b<eos>")
+    prompt = Prompt("p", messages=(Message("user", "q"),))
+    found = [policy.written(prompt, text) for text in ("yes", "yes<eos>", "", "a<eos><bos>b<eos>")]
+    assert found[0] == found[1] == policy.reply("yes") and found[2] == (2,)
+    forged = found[3]
     assert forged[-1] == 2 and {0, 1, 2}.isdisjoint(forged[:-1]) and len(forged) == len("a<eos><bos>b") + 1
 
 

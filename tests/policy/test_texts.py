@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from klimb.cli.preferring import Wanted, inspect
 from klimb.cli.rewarding import compare
 from klimb.errors import ModelError
+from klimb.policy import chat
 from klimb.policy.base import PolicySettings, TinySizes
 from klimb.policy.loading import load, texts_of
 from klimb.types import Message, Prompt
@@ -32,6 +33,14 @@ def test_a_model_reads_and_writes_the_same_without_its_weights(tmp_path: Path) -
     assert saved.eos_ids == {2, 7} and texts_of(tiny).eos_ids == policy.eos_ids == {2}
     with pytest.raises(ModelError, match="nothing there"):
         texts_of(PolicySettings(name="./none"))
+
+
+def test_a_tokenizer_is_asked_once_whether_it_wants_bos(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, ask = [], chat.wants_bos
+    monkeypatch.setattr(chat, "wants_bos", lambda tokenizer: calls.append(1) or ask(tokenizer))
+    texts = texts_of(PolicySettings(name="tiny"))
+    assert {texts.render(Prompt(str(n), text="q")).tokens[0] for n in range(3)} == {1} and texts.tokens_of(CHAT)[0] == 1
+    assert len(calls) == 1
 
 
 def test_an_encoder_will_do_where_tokens_are_counted_and_nothing_but_its_tokenizer_is_read(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def texts_of(target: str) -> Texts:
     return loading.texts_of(place(target).settings)
 
 
+def scores(target: str) -> bool:
+    """Whether what the target names is a reward model that klimb trained. Raises KlimbError."""
+    from klimb.policy import reward_head
+
+    return reward_head.is_ours(Path(place(target).model).expanduser())
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "checkpoints").is_dir() and (folder / "config.json").is_file()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from klimb.cli import recipes
-from klimb.cli.places import texts_of
+from klimb.cli import places, recipes
 from klimb.cli.text import printable
 from klimb.config import apply_words, resolve
 from klimb.data.base import Data, Problems
@@ -16,6 +17,11 @@ from klimb.data.inspecting import inspect as inspected
 from klimb.data.preferences import PreferenceRows, Preferences, key_of
 from klimb.data.tokenizing import tokenized
 from klimb.errors import DataError
+from klimb.rendering import encoding
+from klimb.types import Encode, Prompt
+
+if TYPE_CHECKING:
+    from klimb.policy.texts import Texts
 
 RECIPES = (".yaml", ".yml")
 Cut = tuple[int | None, int | None]
@@ -44,11 +50,14 @@ def inspect(path: Path, wanted: Wanted, words: Sequence[str] = (), *, as_json: P
     if wanted.cut and min(size or 0 for size in wanted.cut) < 1:
         raise DataError("--cut wants two lengths of at least 1", str(wanted.cut), "--cut 512 256")
     faults = Faults()
-    data, cut = _settings(path, wanted, words)
+    data, cut, scored = _settings(path, wanted, words)
     problems, leaked = _opened(data, faults)
-    texts = texts_of(wanted.model) if wanted.model else None
-    found = inspected(problems, None if texts is None else lambda text: len(texts.reply(text)), leaked)
-    fit = None if texts is None else tokenized(problems, texts, *cut)
+    size, fit = None, None
+    if wanted.model:
+        texts = places.texts_of(wanted.model)
+        encode = encoding(texts, scored)
+        size, fit = partial(_size, texts, encode), tokenized(problems, texts, encode, *cut)
+    found = inspected(problems, size, leaked)
     if as_json:
         more = {} if fit is None else {"tokenized": fit.record()}
         write_atomic(as_json, pretty({**found.record(), **more, "unusable": faults.count, "shown": faults.lines()}))
@@ -56,17 +65,26 @@ def inspect(path: Path, wanted: Wanted, words: Sequence[str] = (), *, as_json: P
     print(printable("\n".join(lines)))
 
 
-def _settings(path: Path, wanted: Wanted, words: Sequence[str]) -> tuple[Data, Cut]:
-    """How the rows are read, and where they are cut."""
+def _size(texts: Texts, encode: Encode, text: str) -> int:
+    """The tokens of an answer, EOS included, whatever it is the answer to; of one that is not read, those it spells."""
+    try:
+        return len(encode(Prompt("", text=""), text))
+    except DataError:
+        return len(texts.reply(text))
+
+
+def _settings(path: Path, wanted: Wanted, words: Sequence[str]) -> tuple[Data, Cut, bool]:
+    """How the rows are read, where they are cut, and whether a reward model reads them."""
     if path.suffix not in RECIPES:
         given = {"path": str(path)} | ({} if wanted.form is None else {"rows": wanted.form})
         plain = [word.removeprefix("data.") for word in words]
-        return resolve(Preferences, apply_words(given, plain, Preferences)), wanted.cut or (None, None)
+        data = resolve(Preferences, apply_words(given, plain, Preferences))
+        return data, wanted.cut or (None, None), wanted.model is not None and places.scores(wanted.model)
     if wanted.form is not None:
         raise DataError(f"--rows {wanted.form}", f"{path}, a recipe, which says it", f"data.rows={wanted.form}")
     recipe = recipes.load(str(path), words)
     cuts = (getattr(recipe.source, name, None) for name in ("prompt_tokens", "answer_tokens"))
-    return recipe.data, wanted.cut or (next(cuts), next(cuts))
+    return recipe.data, wanted.cut or (next(cuts), next(cuts)), recipe.scorer
 
 
 def _opened(data: Data, faults: Faults) -> tuple[Problems, int | None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Protocol
 
 from klimb.data.base import Problems
-from klimb.errors import KlimbError
-from klimb.types import Prompt
+from klimb.errors import DataError, KlimbError
+from klimb.types import Encode, Prompt
 
 
 class Tokenizes(Protocol):
@@ -23,10 +23,6 @@ class Tokenizes(Protocol):
 
     def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
         """The rendered prompt, however long. Raises DataError, ModelError."""
-        ...
-
-    def reply(self, text: str) -> tuple[int, ...]:
-        """The tokens of an answer, EOS last."""
         ...
 
     def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
@@ -46,6 +42,7 @@ class Tokenized:
     unrendered: int
     changed: int
     eos_within: int
+    unread: int
     first: Mapping[str, str]
 
     def record(self) -> dict[str, object]:
@@ -61,6 +58,8 @@ class Tokenized:
             "changed": f"{self.changed:,} rendered prompts become other tokens when read as text and tokenized again",
             "eos_within": f"{self.eos_within:,} answers have EOS inside: what follows it would be learned, never drawn",
         }
+        if self.unread:
+            told["unread"] = f"{self.unread:,} answers cannot be read as text, and training refuses their rows"
         rest = [f"{text}{self._such_as(name)}" for name, text in told.items()]
         return [
             f"cut         {cut}{self._such_as('cut')}",
@@ -73,25 +72,39 @@ class Tokenized:
 
 
 def tokenized(
-    problems: Problems, policy: Tokenizes, prompt_tokens: int | None = None, answer_tokens: int | None = None
+    problems: Problems,
+    policy: Tokenizes,
+    encode: Encode,
+    prompt_tokens: int | None = None,
+    answer_tokens: int | None = None,
 ) -> Tokenized:
     """Renders and tokenizes every row as training would, cutting at these lengths; None = nothing is cut.
 
-    A rendered prompt comes back where its text, special tokens written out, gives the same tokens again.
+    A rendered prompt comes back where its text, special tokens written out, gives the same tokens again. Of answers
+    that `encode` refuses there is no other count.
     """
-    counts = dict.fromkeys(
-        ("prompts", "answers", "prompts_cut", "answers_cut", "too_long", "unrendered", "changed", "eos_within"), 0
-    )
+    counts = dict.fromkeys((one.name for one in fields(Tokenized) if one.name != "first"), 0)
     first: dict[str, str] = {}
     for prompt in (*problems.train, *problems.held_out):
-        answers = [policy.reply(reply.text) for reply in problems.given[prompt.id]]
-        for name, times in _looked(policy, prompt, answers, prompt_tokens, answer_tokens).items():
+        given = [_read(encode, prompt, reply.text) for reply in problems.given[prompt.id]]
+        answers = [one for one in given if one is not None]
+        found = _looked(policy, prompt, answers, prompt_tokens, answer_tokens)
+        found |= {"answers": len(given), "unread": len(given) - len(answers)}
+        for name, times in found.items():
             counts[name] += times
             if times:
                 first.setdefault("cut" if name.endswith("_cut") else name, prompt.id)
     return Tokenized(
         **counts, first={name: where for name, where in first.items() if name not in ("prompts", "answers")}
     )
+
+
+def _read(encode: Encode, prompt: Prompt, text: str) -> tuple[int, ...] | None:
+    """An answer's tokens; None where it is not read."""
+    try:
+        return encode(prompt, text)
+    except DataError:
+        return None
 
 
 def _looked(
@@ -101,7 +114,6 @@ def _looked(
     sizes = [min(len(answer), most_of_answer or len(answer)) for answer in answers]
     found = {
         "prompts": 1,
-        "answers": len(answers),
         "answers_cut": sum(size < len(answer) for size, answer in zip(sizes, answers, strict=True)),
         "eos_within": sum(bool(policy.eos_ids & set(answer[:-1])) for answer in answers),
     }

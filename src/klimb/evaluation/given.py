@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from klimb import functional as F
 from klimb.evaluation.intervals import wilson
-from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
+from klimb.types import Completion, Encode, Finish, Group, Label, Prompt, Reply, Rollout, Transform
 
 if TYPE_CHECKING:
     from klimb.batch import Batch
 
 Model = Any
 """A policy: it gives log-probs when called, `distributions`, and the token ids of an answer."""
-Encode = Callable[[str], tuple[int, ...]]
-"""An answer's token ids, as training reads it."""
 Replies = Mapping[str, tuple[Reply, ...]]
 """The answers of the data, by the prompt's id."""
 
@@ -36,7 +34,7 @@ class Heard:
 def answered(prompt: Prompt, replies: Sequence[Reply], encode: Encode, most: int | None) -> Group:
     """The answers to a prompt as labelled rows of at most `most` tokens."""
     labels = [Label.CHOSEN if reply.chosen else Label.REJECTED for reply in replies]
-    done = [_cut(encode(reply.text), reply.text, most) for reply in replies]
+    done = [_cut(encode(prompt, reply.text), reply.text, most) for reply in replies]
     rows = (Rollout(one, k, -1, label=label) for k, (one, label) in enumerate(zip(done, labels, strict=True)))
     return Group(prompt, tuple(rows), Transform())
 

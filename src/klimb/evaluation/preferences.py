@@ -40,7 +40,7 @@ class PreferenceExam:
     def _given(self) -> list[Heard]:
         far = self.far
         there = [(prompt, self.given[prompt.id]) for prompt in self.prompts if self.given.get(prompt.id)]
-        groups = [answered(prompt, replies, far.policy.reply, self.most) for prompt, replies in there]
+        groups = [answered(prompt, some, lambda _, text: far.policy.reply(text), self.most) for prompt, some in there]
         return heard(groups, far.policy, far.reference, far.tokens)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from klimb.errors import DataError, ModelError
 from klimb.policy.dated import dated
-from klimb.policy.markers import MARK
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -23,14 +22,15 @@ def render(
     context: int,
     room: int = 1,
     day: date | None = None,
+    bos: bool | None = None,
 ) -> Prompt:
     """The prompt with its `tokens`; one that has them already is only checked.
 
     `system` goes before a chat that has no system message. `room` tokens must be left in the context for the answer.
-    `day` is what a template is told that writes the date; None = today.
+    `day` is what a template is told that writes the date; None = today. `bos`: what `wants_bos` says; None = ask it.
     Raises DataError by the prompt's id where it is empty or too long, ModelError where chats cannot be rendered.
     """
-    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system, day))
+    tokens = prompt.tokens or tuple(_tokens(prompt, tokenizer, system, day, bos))
     if not tokens:
         raise DataError(f"prompt {prompt.id!r} wants at least one token", "none", "give it some text")
     if len(tokens) + room > context:
@@ -73,12 +73,14 @@ def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None) -> list[int]:
+def _tokens(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None, day: date | None, bos: bool | None
+) -> list[int]:
     text = _chat(prompt, tokenizer, system, day) if prompt.messages else prompt.text
     if text is None:
         raise DataError(f"prompt {prompt.id!r} wants messages or a text", "neither", "fill one of the two")
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if wants_bos(tokenizer) and ids[:1] != [tokenizer.bos_token_id]:
+    if (wants_bos(tokenizer) if bos is None else bos) and ids[:1] != [tokenizer.bos_token_id]:
         ids = [int(tokenizer.bos_token_id), *ids]
     return ids
 
@@ -94,19 +96,6 @@ def _chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, system: str | None
     turns = turns_of(prompt, system)
     cure = "roles and an order of turns that the model knows (some know no system message)"
     return templated(tokenizer, prompt, turns, "the model's", cure, day, add_generation_prompt=True)
-
-
-def outline(tokenizer: Any, prompt: Prompt, turns: Sequence[dict[str, str]], whose: str) -> str:
-    """What a chat template writes around a prompt's turns, an answer and a further turn: MARK for all that is said.
-
-    Without the further turn where it refuses one. Raises DataError.
-    """
-    roles = [*(turn["role"] for turn in turns), "assistant", "user"]
-    blank = [{"role": role, "content": MARK} for role in roles]
-    try:
-        return templated(tokenizer, prompt, blank, whose, "")
-    except DataError:
-        return templated(tokenizer, prompt, blank[:-1], whose, "")
 
 
 def turns_of(prompt: Prompt, system: str | None = None) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from klimb.errors import DataError
 
@@ -21,22 +22,26 @@ class Markers:
 
     Special tokens are read as text in an answer. Other added tokens no tokenizer reads so: an answer with one that the
     `outline` of the texts has, such as `<|User|>`, is not read at all; one that it has not, as the tags of thoughts,
-    is read wherever it stands. So are markers that are plain text, as `[INST]`: against them nothing is done.
+    is read wherever it stands. So is one of white space, which separates lines in answers, too. So are markers that are
+    plain text, as `[INST]`: against them nothing is done.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, unknown = tokenizer, _unknown(tokenizer)
         added = {int(token): kind for token, kind in tokenizer.added_tokens_decoder.items() if int(token) != unknown}
         self._numbers = {str(kind.content): token for token, kind in added.items() if kind.special}
-        self._others = {token: str(kind.content) for token, kind in added.items() if not kind.special}
+        others = {token: str(kind.content) for token, kind in added.items() if not kind.special}
+        self._others = {token: name for token, name in others.items() if name.strip()}
         self._known: dict[str, set[int]] = {}
         longest = sorted(self._numbers, key=len, reverse=True)
         self._each = re.compile(f"({'|'.join(map(re.escape, longest)) or '(?!)'})")
+        names = {*self._numbers, *self._others.values()}
+        self._any = re.compile("|".join(map(re.escape, sorted({*names, *map(_folded, names)}))) or "(?!)")
 
     def read(self, text: str, frame: str, outline: str, *, closed: bool) -> Text:
         """What the tokenizer makes of `text`, with its own tokens at both ends where `closed`.
 
-        `frame` is the text with MARK in place of what the model wrote, `outline` is without what anybody wrote. Raises
+        `frame` is the text with MARK in place of what the model wrote, `outline` is what stands between turns. Raises
         DataError where the tokenizer cannot read that as text, or reads the frame as other tokens where it is cut at
         its special ones.
         """
@@ -60,6 +65,10 @@ class Markers:
             self._known[outline] = self._others.keys() & set(self._ids(outline, closed=False))
         if more := set(Counter(ids) - Counter(outside)) & self._known[outline]:
             raise _forged("tokens between turns", sorted(self._others[token] for token in more))
+
+    def spelled(self, text: str) -> bool:
+        """Whether a text may have one of all these tokens, which is seen without reading it as tokens."""
+        return bool(self._any.search(text) or self._any.search(_folded(text)))
 
     def rest(self, text: str, frame: str) -> int:
         """How many tokens a text has from what the model wrote on; all, where the frame does not show where that is."""
@@ -113,6 +122,11 @@ class Markers:
 def _forged(kind: str, names: Sequence[str]) -> DataError:
     asked, cure = "read an answer as text, whatever it spells", "a reward model with another tokenizer"
     return DataError(asked, f"{kind} ({', '.join(names)}), which this tokenizer cannot read so", cure)
+
+
+def _folded(text: str) -> str:
+    """A text as tokenizers may read it: letters of one form and case."""
+    return normalize("NFKC", text).casefold()
 
 
 def _unknown(tokenizer: Any) -> int | None:

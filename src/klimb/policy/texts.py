@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from klimb.policy import chat
 from klimb.policy.markers import Markers
+from klimb.policy.outline import Outlines
 from klimb.types import Prompt
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Texts:
 
     def render(self, prompt: Prompt, room: int = 1) -> Prompt:
         """The prompt with its token ids; `room` tokens must be left for the answer. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, self.context, room, self.date)
+        return chat.render(prompt, self.tokenizer, self.system, self.context, room, self.date, self._bos)
 
     def tokens_of(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt, however many. Raises DataError, ModelError."""
-        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0, self.date).tokens
+        return chat.render(prompt, self.tokenizer, self.system, 1 << 60, 0, self.date, self._bos).tokens
 
     def again(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """The token ids of the text that these ids are, special tokens written out."""
@@ -63,19 +64,30 @@ class Texts:
         """The token ids of an answer that somebody else wrote, with EOS at its end; an encoder may have none."""
         return chat.reply(text, self.tokenizer, self._eos)
 
-    def written(self, text: str) -> tuple[int, ...]:
-        """The same, of an answer that is read as text whatever it spells, but for one EOS that is spelled at its end.
+    def written(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The same, of an answer to a prompt that is read as text, but for one EOS that is spelled at its end.
 
-        So a reward model reads answers, in training and in scoring. Raises DataError where the tokenizer cannot.
+        So a reward model reads answers, in training, in its measures and in scoring. Raises DataError where the
+        tokenizer cannot, as an answer that spells what the template writes between turns.
         """
         end = self.reply("")
         spelled = self.tokenizer.decode(list(end), clean_up_tokenization_spaces=False)
-        return (*self.markers.alone(text.removesuffix(str(spelled))), *end)
+        tokens = (*self.markers.alone(text.removesuffix(str(spelled))), *end)
+        self.markers.check(tokens, self._outline(prompt))
+        return tokens
 
-    def outline(self, prompt: Prompt) -> str:
-        """What the chat template writes around such a prompt and its answer; empty for a text. Raises DataError."""
-        turns = chat.turns_of(prompt, self.system) if prompt.messages else []
-        return chat.outline(self.tokenizer, prompt, turns, "the model's") if turns else ""
+    def _outline(self, prompt: Prompt) -> str:
+        """What the chat template writes between turns of such a prompt; empty for a text. Raises DataError."""
+        roles = [turn["role"] for turn in chat.turns_of(prompt, self.system)] if prompt.messages else []
+        return self._outlines(prompt, roles) if roles else ""
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines(self.tokenizer, "the model's")
+
+    @cached_property
+    def _bos(self) -> bool:
+        return chat.wants_bos(self.tokenizer)
 
     @cached_property
     def markers(self) -> Markers:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from klimb.errors import DataError, RewardError
-from klimb.policy.chat import outline, templated, turns_of
+from klimb.policy.chat import templated, turns_of
 from klimb.policy.dated import SET
 from klimb.policy.markers import MARK, Markers
+from klimb.policy.outline import Outlines
 from klimb.types import Completion, Outcome, Prompt, Score
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Reading:
     def __init__(self, classifier: Classifier, join: str | None, *, cuts: bool) -> None:
         self._tokenizer: Any = classifier.tokenizer
         self._context, self._cuts, self._markers = classifier.context, cuts, Markers(self._tokenizer)
+        self._outlines = Outlines(self._tokenizer, WHOSE)
         self._templated = join is None and bool(getattr(self._tokenizer, "chat_template", None))
         self._paired = join is None and not self._templated and self._tokenizer.sep_token is not None
         self._join = join or LINES
@@ -72,9 +74,9 @@ class Reading:
         return templated(self._tokenizer, prompt, turns, WHOSE, cure, SET)
 
     def _outline(self, prompt: Prompt) -> str:
-        """What stands around what is said."""
+        """What stands between what is said."""
         if self._templated:
-            return outline(self._tokenizer, prompt, _turns(prompt), WHOSE)
+            return self._outlines(prompt, [turn["role"] for turn in _turns(prompt)])
         return PARTS.sub(MARK, self._join)
 
     def _joined(self, prompt: Prompt, answer: str) -> str:

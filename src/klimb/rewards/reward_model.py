@@ -75,9 +75,8 @@ class ModelScorer:
 
     def _add(self, groups: list[Group], prompt: Prompt, completion: Completion) -> None:
         """Adds one answer; answers to one prompt that stand side by side share it. Raises DataError."""
-        tokens = self._policy.written(completion.text)
+        tokens = self._policy.written(prompt, completion.text)
         asked = self._policy.render(replace(prompt, tokens=()), len(tokens))
-        self._policy.markers.check(tokens, self._policy.outline(prompt))
         row = Rollout(Completion(tokens, (), completion.text, Finish.EOS), 0, 0)
         if groups and groups[-1].prompt.tokens == asked.tokens:
             groups[-1] = replace(groups[-1], rollouts=(*groups[-1].rollouts, row))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 from klimb.sources.base import Experience, Supplies
 from klimb.sources.given import Given, group_of, turn
-from klimb.types import Group
+from klimb.types import Group, Reply
 
 
 class Answers(Given):
@@ -20,8 +21,11 @@ class Answers(Given):
     def completions(self) -> int:
         return 1
 
+    def used(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        return [reply for reply in replies if reply.chosen]
+
     def open(self, supplies: Supplies) -> Experience:
-        good = [p for p in supplies.prompts if any(reply.chosen for reply in supplies.given.get(p.id, ()))]
+        good = [prompt for prompt in supplies.prompts if self.used(supplies.given.get(prompt.id, ()))]
         return AnswersExperience(self, replace(supplies, prompts=good))
 
 
@@ -33,10 +37,10 @@ class AnswersExperience:
 
     def groups(self, step: int) -> list[Group]:
         """The answers of step `step`."""
-        given = self._supplies.given
+        settings, supplies = self._settings, self._supplies
         return [
-            group_of(self._settings, prompt, [reply for reply in given[prompt.id] if reply.chosen], self._supplies)
-            for prompt in turn(self._supplies, step, self._settings.prompts)
+            group_of(settings, prompt, settings.used(supplies.given[prompt.id]), supplies)
+            for prompt in turn(supplies, step, settings.prompts)
         ]
 
     def metrics(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from klimb.config import Settings
 from klimb.errors import KlimbError
 from klimb.generation.base import Sampler, Sampling
-from klimb.types import Group, Prompt, Reply, Score
+from klimb.types import Encode, Group, Prompt, Reply, Score
 
 if TYPE_CHECKING:
     from klimb.rewards.combining.base import Combiner
@@ -53,7 +53,7 @@ class Supplies:
     template: str = ""
     given: Mapping[str, tuple[Reply, ...]] = field(default_factory=dict)
     """The answers that the data give, by the prompt's id."""
-    encode: Callable[[str], tuple[int, ...]] = lambda _: ()
+    encode: Encode = lambda *_: ()
     """An answer's token ids, EOS last."""
     vocabulary: int = 2**31
     """How many token ids the policy knows."""

@@ -12,6 +12,7 @@ from klimb.errors import DataError, KlimbError
 from klimb.generation.base import Sampling
 from klimb.seeds import permutation, seed_of
 from klimb.sources.base import Source, Supplies
+from klimb.sources.weighed import weighed
 from klimb.types import Completion, Finish, Group, Label, Prompt, Reply, Rollout, Transform
 
 
@@ -36,13 +37,19 @@ class Given(Source):
         """Answers to a prompt."""
         return 2
 
+    @property
+    def own(self) -> bool:
+        """Whether the policy also answers the prompts of the data itself."""
+        return False
+
+    def used(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """Of the answers to a prompt, those that are learned from."""
+        return replies
+
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
-            yield KlimbError(
-                "correct for the sampler by importance weights (training.correction)",
-                f"source.type={self.type}, whose given answers have no log-probs of what drew them",
-                "training.correction.type=none and generator.type=local",
-            )
+            found = f"source.type={self.type}, whose given answers have no log-probs of what drew them"
+            yield weighed(found, "training.correction.type=none and generator.type=local")
 
     def ask(self, prompt: Prompt) -> Prompt:
         """The rendered prompt, cut to `prompt_tokens`: its first token and its end are kept."""
@@ -54,7 +61,7 @@ class Given(Source):
 
     def answer(self, prompt: Prompt, reply: Reply, k: int, supplies: Supplies) -> Rollout:
         """An answer of the data as a rollout, with a label and its known score."""
-        tokens, most = supplies.encode(reply.text), self.answer_tokens
+        tokens, most = supplies.encode(prompt, reply.text), self.answer_tokens
         whole = most is None or len(tokens) <= most
         done = Completion(tokens if whole else tokens[:most], (), reply.text, Finish.EOS if whole else Finish.LENGTH)
         label = Label.CHOSEN if reply.chosen else Label.REJECTED

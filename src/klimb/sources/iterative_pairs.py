@@ -15,6 +15,7 @@ from klimb.sources.base import Experience, Supplies, tokens_of
 from klimb.sources.online import Online, OnlineExperience, seeds_of
 from klimb.sources.online_pairs import OnlinePairs, counted, paired
 from klimb.sources.rounds import Place, Round
+from klimb.sources.weighed import weighed
 from klimb.types import Group, Prompt
 
 
@@ -58,11 +59,7 @@ class IterativePairs(OnlinePairs):
 
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
-            yield KlimbError(
-                "weigh a round's samples by training.correction",
-                "source.type=iterative_pairs, which learns from them as pairs, whatever drew them",
-                "training.correction.type=none",
-            )
+            yield weighed("source.type=iterative_pairs, which learns from its samples as pairs, whatever drew them")
         if self.renews and not refers:
             yield KlimbError(
                 "compare with the policy at a round's start (source.reference=round)",

@@ -56,4 +56,4 @@ class LoggedLabelsExperience(ReplayedExperience):
     def groups(self, step: int) -> list[Group]:
         """The answers of step `step`, then the mismatched ones."""
         own = super().groups(step)
-        return [*own, *mismatched(own)]
+        return [*own, *mismatched(own, self._context)]

@@ -13,6 +13,7 @@ from klimb.generation.base import Sampling
 from klimb.sources.base import Demands, Experience, Supplies
 from klimb.sources.buffer import Buffer, Replays
 from klimb.sources.fitness import Log, fingerprint, fits, read_log
+from klimb.sources.weighed import weighed
 from klimb.types import Group
 
 
@@ -38,11 +39,8 @@ class Replayed(Replays):
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         yield from super().conflicts(corrected, sampling, refers)
         if self.old == "behaviour" and corrected:
-            yield KlimbError(
-                "correct for the sampler by importance weights (training.correction)",
-                "source.old=behaviour: the objective's own ratio is that weight already, and no answer is fresh",
-                "training.correction.type=none, or source.old=trainer",
-            )
+            found = "source.old=behaviour: the objective's own ratio is that weight already, and no answer is fresh"
+            yield weighed(found, "training.correction.type=none, or source.old=trainer")
 
     def read(self, demands: Demands, steps: int = 1) -> Log:
         """The groups that are fit, enough for `steps` steps. Raises DataError with the reason where they are not."""
@@ -70,7 +68,7 @@ class ReplayedExperience:
 
     def __init__(self, settings: Replayed, supplies: Supplies, log: Log) -> None:
         fits(log, supplies.vocabulary, supplies.context, settings.logs)
-        self._settings, self._log = settings, log
+        self._settings, self._log, self._context = settings, log, supplies.context
         self._buffer = Buffer(settings, supplies.seed, log.held)
 
     def groups(self, step: int) -> list[Group]:

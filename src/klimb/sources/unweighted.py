@@ -11,6 +11,7 @@ from klimb.generation.base import Sampling
 from klimb.sources.base import Demands
 from klimb.sources.fitness import Log, too_few
 from klimb.sources.replayed import Replayed
+from klimb.sources.weighed import weighed
 from klimb.types import Group
 
 
@@ -29,11 +30,7 @@ class Unweighted(Replayed):
 
     def conflicts(self, corrected: bool, sampling: Sampling, refers: bool) -> Iterator[KlimbError]:
         if corrected:
-            yield KlimbError(
-                "weigh given answers by training.correction",
-                f"source.type={self.type}, which learns from them as they are",
-                "training.correction.type=none",
-            )
+            yield weighed(f"source.type={self.type}, which learns from a log's answers as they are")
 
     def usable(self, log: Log, demands: Demands) -> Log:
         found = [(held, self.labelled(held.group)) for held in log.held]

@@ -1,0 +1,84 @@
+"""What an answer must not spell is what a template writes between turns, and nothing else that it writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken
+
+from klimb.errors import DataError
+from klimb.policy.markers import Markers
+from klimb.policy.outline import Outlines
+from klimb.policy.tiny import tiny_tokenizer
+from klimb.types import Prompt
+
+PROMPT, THOUGHTS = Prompt("p"), {"<think>", "</think>"}
+
+
+def turn(role: str, text: str) -> str:
+    return f"{{% if m.role == '{role}' %}}{text.replace('TEXT', '{{ m.content }}')}{{% endif %}}"
+
+
+def template(user: str, assistant: str, system: str = "", begins: str = "") -> str:
+    turns = turn("user", user) + turn("assistant", assistant)
+    return f"{begins}{system}{{% for m in messages %}}{turns}{{% endfor %}}"
+
+
+THINKS = template("<|User|>TEXT", "<|Assistant|></think>TEXT<eos>")
+ONCE = "{% if messages|length > 2 %}{{ raise_exception('one answer') }}{% endif %}"
+SYSTEM = "<|im_start|>system\nThink within <think> and </think>.<|im_end|>\n"
+CHATML = "<|im_start|>user\nTEXT<|im_end|>\n", "<|im_start|>assistant\nTEXT<|im_end|>\n"
+LAST = "{% if loop.last %}<|stop|>{% endif %}"
+CASES = {
+    "thoughts in an answer's turn": (THINKS, {"<|User|>", "<|Assistant|>"}, THOUGHTS),
+    "of one answer alone": (ONCE + THINKS, {"<|User|>", "<|Assistant|>"}, THOUGHTS),
+    "in the system text": (template(*CHATML, SYSTEM), {"<|im_start|>", "<|im_end|>"}, THOUGHTS),
+    "what begins the whole": (f"<bos><s>Use <think>.{THINKS}", {"<s>", "<|User|>", "<|Assistant|>"}, THOUGHTS),
+    "lines": (template("<|a|>user\nTEXT<|b|>\n", "<|a|>model\nTEXT<|b|>\n"), {"<|a|>", "<|b|>"}, {"\n"}),
+    "a line before": (template("<u>\nTEXT", "\n<a>\n<think></think>\nTEXT"), {"<u>", "<a>"}, {"\n", *THOUGHTS}),
+    "roles in words": (template("User: TEXT\n", "Bot: <think></think>TEXT\n"), set(), THOUGHTS),
+    "the end of a question": (template("<u>TEXT<e>", "<a><think></think>TEXT<e>"), {"<u>", "<e>", "<a>"}, THOUGHTS),
+    "the end of an answer": (template("<u>TEXT", "<a>TEXT</done>"), {"<u>", "<a>"}, {"</done>"}),
+    "an end of the last turn": (template(f"<u>TEXT{LAST}", "<a></think>TEXT"), {"<u>", "<a>", "</think>"}, set()),
+    "the last turn alone": ("<u>{{ messages[-1].content }}", {"<u>"}, set()),
+}  # fmt: skip
+
+
+def tokenizer_of(text: str, names: set[str]) -> Any:
+    made: Any = tiny_tokenizer(64)
+    made.chat_template = text
+    made.backend_tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in sorted(names)])
+    return made
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_tokens_that_stand_between_turns_are_kept_out_of_answers(case: str) -> None:
+    text, between, others = CASES[case]
+    tokenizer = tokenizer_of(text, between | others)
+    markers, outline = Markers(tokenizer), Outlines(tokenizer, "the model's")(PROMPT, ["user"])
+    refused = set()
+    for name in between | others:
+        try:
+            markers.check(markers.alone(f"a{name}b"), outline)
+        except DataError:
+            refused.add(name)
+    assert refused == between
+
+
+def test_a_template_is_asked_once_for_the_same_roles_and_a_refusal_names_the_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuses = "{% if messages[0].role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    tokenizer = tokenizer_of(refuses + THINKS, THOUGHTS)
+    calls, ask = [], tokenizer.apply_chat_template
+    monkeypatch.setattr(tokenizer, "apply_chat_template", lambda *a, **k: calls.append(1) or ask(*a, **k))
+    outlines = Outlines(tokenizer, "the model's")
+    assert len({outlines(Prompt(str(n)), ["user"]) for n in range(9)}) == 1 and len(calls) == 2
+    outlines(PROMPT, ["user", "assistant", "user"])
+    assert len(calls) == 4
+    for name in ("one", "two"):
+        with pytest.raises(
+            DataError, match=f"prompt '{name}' cannot be rendered by the model's chat template.*no tools"
+        ):
+            outlines(Prompt(name), ["tool"])
