@@ -22,14 +22,18 @@ install_import_hook("klimb.functional", "beartype.beartype")
 gc.disable()  # until every test is collected: a million objects that stay were searched for cycles again and again
 
 ROOT = Path(__file__).resolve().parents[1]
+CORE = re.compile(r"/tests/(functional|objectives|bandits|proving)/")
+"""The tests of what has to be covered to the last branch."""
 WHOLE = re.compile(r"/(faults|laws|learning)/|/test_docs|browser")
-"""Tests of whole runs and sweeps: coverage, under which they are half as fast, is measured by the small ones."""
+"""Tests of whole runs and sweeps, which cover what small ones do."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage pauses in whole runs."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Coverage makes tests half as fast: it pauses where it is not asked for, or is measured by others."""
+    everything = "klimb" in (config.getoption("cov_source", default=None) or ())
     for item in items:
-        if WHOLE.search(item.path.as_posix()):
+        path = item.path.as_posix()
+        if WHOLE.search(path) if everything else not CORE.search(path):
             item.add_marker(pytest.mark.no_cover)
 
 

@@ -199,3 +199,8 @@ def test_the_mean_is_zero_before_any_gain() -> None:
     state = UCB1().begin(2)
     assert state.mean().tolist() == [0.0, 0.0]
     assert replace(state, pulls=np.array([2.0, 0.0]), total=np.array([1.0, 0.0])).mean().tolist() == [0.5, 0.5]
+
+
+def test_linear_bandits_alone_read_a_context() -> None:
+    every = (LinUCB(), Thompson(), UCB1(), EpsilonGreedy(), Exp3(), Fixed(), Random(), RoundRobin())
+    assert [bandit.type for bandit in every if bandit.reads_context] == ["linucb", "thompson"]

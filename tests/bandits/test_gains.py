@@ -13,6 +13,7 @@ from klimb.bandits.gains import (
     Gain,
     HeldOut,
     LossDecrease,
+    Margin,
     NegativeLoss,
     Seen,
     no_history,
@@ -111,3 +112,7 @@ def test_saturation_is_the_share_at_either_end() -> None:
 def test_any_finite_history_gives_a_gain_within_zero_and_one(raw: list[float]) -> None:
     with np.errstate(over="raise", invalid="raise"):
         assert 0.0 <= quantile_scaled(raw[-1], np.array(raw), 0.2, 0.8) <= 1.0
+
+
+def test_a_margin_between_answers_is_its_own_scale() -> None:
+    assert [Margin().measure(no_history(), Seen(margin=margin))[1] for margin in (-1.0, 0.0, 0.5)] == [0.0, 0.5, 0.75]
