@@ -82,7 +82,7 @@ REFUSED = {
     "supervised on groups": (("objective={type: sft}",), "sft reads answers"),
     "weighted successes": (
         ("source={type: successes, logs: x}", "objective={type: sft}", "training.correction.type=truncate"),
-        "which learns from them as they are"),
+        "which learns from a log's answers as they are"),
     "truncated samples in a buffer": (("source={type: hybrid}", "sampling.top_p=0.9"), "without an importance weight"),
 }  # fmt: skip
 
