@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from klimb.policy import pull
 from klimb.policy.base import PolicySettings
+from klimb.policy.hardware import has_bfloat16
 from klimb.policy.loading import load
 from klimb.policy.policy import Policy
 from klimb.types import Message, Prompt
@@ -37,17 +39,23 @@ TEXT = (
 BATCH = batch_of(vocabulary=49152)
 
 
-def test_float32_log_probs_entropies_and_gradients_are_those_of_each_sequence_alone(exact: Policy) -> None:
-    truth, entropy = alone(exact.model, BATCH)
+def test_float32_log_probs_entropies_and_gradients_are_those_of_each_sequence_alone(
+    exact: Policy, folder: Path
+) -> None:
+    """In double precision: on some processors a plain pass in float32 is ten times further from that than ours."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    truth, entropy = alone(model, BATCH)
     assert BATCH.weight is not None
-    wanted = gradients(exact.model, (BATCH.weight * truth).sum())
+    wanted = {n: one.float() for n, one in gradients(model, (BATCH.weight.double() * truth).sum()).items()}
     outputs = exact(BATCH)
-    torch.testing.assert_close(outputs.logp, truth, atol=1e-4, rtol=0)
-    torch.testing.assert_close(outputs.entropy, entropy, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs.logp, truth.float(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs.entropy, entropy.float(), atol=1e-4, rtol=0)
     assert largest_gap(gradients(exact.model, (BATCH.weight * outputs.logp).sum()), wanted) < 1e-4
 
 
 def test_bfloat16_is_nearer_to_float32_than_the_models_own_bfloat16_logits(exact: Policy, folder: Path) -> None:
+    if not has_bfloat16(torch.device("cpu")):
+        pytest.skip("no bfloat16 in hardware: emulated, the layers below the logits round as much as the logits do")
     policy = load(PolicySettings(name=str(folder), precision="bfloat16", path="packed"))
     prompt = exact.render(Prompt("a", messages=(Message("user", "What is the capital of France?"),))).tokens
     ids = exact.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
