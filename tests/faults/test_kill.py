@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.runs import SETTINGS, content, context, go
 
-KILLS = int(os.environ.get("KLIMB_KILLS", "6"))
+KILLS = int(os.environ.get("KLIMB_KILLS", "10"))
 """In `make test`; thirty more, at other moments, in `make test-all`."""
 STAGES = ("sample", "train", "save", "optimize", "evaluate")
 
@@ -105,7 +105,6 @@ def test_runs_killed_in_every_stage_end_as_the_unbroken_one(cases: range, tmp_pa
         assert [name for name in ended if ended[name] != unbroken.content[name]] == [], where
     print(dict(died))
     assert died["ended before the kill"] == 0
-    assert len(died.keys() & {*STAGES}) >= 3, died
     assert min(died[stage] for stage in ("sample", "train", "save")) >= len(cases) // 10, died
 
 
