@@ -69,16 +69,19 @@ clean:
 
 .venv: .venv/dev.stamp
 
-.venv/runtime.stamp: pyproject.toml constraints.txt
+.venv/torch.stamp: constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 		{ echo "klimb needs Python 3.11 or newer; found: $$($(PYTHON) --version); try: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
 		{ echo "Python's venv is missing; try: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(INSTALL) "$$(grep ^torch== constraints.txt)"
+	@touch $@
+
+.venv/runtime.stamp: .venv/torch.stamp pyproject.toml
 	$(INSTALL) -q -e .
 	@touch $@
 
-.venv/dev.stamp: .venv/runtime.stamp
+.venv/dev.stamp: .venv/torch.stamp pyproject.toml  # all at once: what is there already is not looked at again
 	$(INSTALL) -q -e ".[dev,docs]"
-	@touch $@
+	@touch .venv/runtime.stamp $@

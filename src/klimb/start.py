@@ -20,7 +20,7 @@ from klimb.errors import CheckpointError, RunError
 from klimb.recipe import Recipe
 from klimb.rundir import RunDir, pretty, step_of
 from klimb.training import checkpoint
-from klimb.training.updater import not_averaged
+from klimb.training.updater import another_optimizer, not_averaged
 
 FREE = ("run", "note", "trackers", "checkpoints", "alerts")
 """Settings that change nothing about what is learned, and so may differ when a run goes on."""
@@ -48,6 +48,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
     if fork and not fresh:
         raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
     if fork:
+        _check_optimizer(recipe, fork, _origin(fork))
         _check_average(recipe, _origin(fork))
     recipe = _dated(recipe, _parent(fork) if fork else None if fresh else RunDir.open(path))
     files = {str(file): _content(file) for file in recipe.files()}
@@ -117,6 +118,13 @@ def _origin(fork: str) -> Path:
             f"fork from step {step} of {run}", f"the checkpoints there are {there}", "name one of them"
         )
     return checkpoint.verified(folder)
+
+
+def _check_optimizer(recipe: Recipe, fork: str, origin: Path) -> None:
+    """Refuses a fork under another optimizer than that of the run that it goes on from, before it has a directory."""
+    before, now = _parent(fork).settings().get("optimizer", {}).get("type"), recipe.optimizer.type
+    if before not in (None, now):
+        raise another_optimizer(origin, f"is {before}'s and not {now}'s")
 
 
 def _check_average(recipe: Recipe, origin: Path) -> None:

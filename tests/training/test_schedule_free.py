@@ -17,7 +17,7 @@ from torch import nn
 import klimb
 from klimb import rollouts
 from klimb.config import resolve
-from klimb.errors import CheckpointError, SettingsError
+from klimb.errors import SettingsError
 from klimb.policy.base import PolicySettings
 from klimb.policy.loading import load
 from klimb.recipe import Recipe
@@ -235,15 +235,3 @@ def test_a_killed_run_goes_on_to_the_same_bytes(done: Path, tmp_path: Path) -> N
     ended, wanted = content(tmp_path / "run"), content(done)
     assert ended.keys() == wanted.keys()
     assert [name for name in ended if ended[name] != wanted[name]] == []
-
-
-@pytest.mark.parametrize(("began", "goes_on"), [("adamw", "schedule_free"), ("schedule_free", "adamw")])
-def test_the_state_of_another_optimizer_is_refused(began: str, goes_on: str, done: Path, tmp_path: Path) -> None:
-    origin = done
-    if began == "adamw":
-        origin = tmp_path / "first"
-        klimb.train(resolve(Recipe, settings(optimizer={"type": began}, training={"steps": 1})), run=origin)
-    step = 1 if began == "adamw" else 9
-    other = resolve(Recipe, settings(optimizer={"type": goes_on}, training={"steps": step + 1}))
-    with pytest.raises(CheckpointError, match="of another optimizer"):
-        klimb.train(other, run=tmp_path / "second", fork=f"{origin}@{step}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from klimb.errors import CheckpointError
 from klimb.training.keeping import Keeper
-from klimb.training.updater import Updater
+from klimb.training.updater import Updater, another_optimizer
 
 SaveModel = Callable[[Path, Mapping[str, Tensor]], None]
 
@@ -98,11 +98,7 @@ def restore(
         weights = set(left_out) | (set(_named({name: kept[name] for name in new})) & set(optimizer.master))
         optimizer.restore(master, load_file(folder / "optimizer.safetensors"), progress.updates, weights)
     except KeyError as error:
-        raise CheckpointError(
-            f"load the checkpoint {folder}",
-            f"its optimizer's state has no {error}: it is that of another optimizer",
-            "use the optimizer.type that the run began with",
-        ) from error
+        raise another_optimizer(folder, f"has no {error}") from error
     if anew is not None:
         anew += [*new, *sorted(left_out)]
     return progress

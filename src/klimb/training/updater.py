@@ -10,6 +10,8 @@ from klimb.errors import CheckpointError
 from klimb.training.base import ScheduleFree
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from klimb.training.base import AdamW
@@ -92,6 +94,15 @@ def not_averaged(lacking: str) -> CheckpointError:
         "begin some weights anew under optimizer.type=schedule_free",
         f"the checkpoint has no {lacking}, and one average over all weights",
         "a checkpoint of a run that had them, or a run of its own without --fork",
+    )
+
+
+def another_optimizer(folder: Path, fault: str) -> CheckpointError:
+    """The error where a checkpoint's moments are those of another optimizer."""
+    return CheckpointError(
+        f"load the checkpoint {folder}",
+        f"its optimizer's state {fault}: it is that of another optimizer",
+        "use the optimizer.type that the run began with",
     )
 
 
