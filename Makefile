@@ -12,6 +12,8 @@ comma := ,
 space := $(subst ,, )
 CORE := functional objectives bandits proving
 CORE_COVER := $(CORE:%=--cov=klimb.%) --cov-report=
+CORE_DATA := $(CURDIR)/.coverage-core
+CORE_REPORT := $(BIN)/coverage report --include="$(subst $(space),$(comma),$(CORE:%=src/klimb/%/*))" --skip-covered --fail-under=100
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all check format bench mutants docs clean .venv
@@ -27,18 +29,19 @@ test: .venv/dev.stamp  ## what CI runs: lint, types, the fast tests, and the cor
 
 .PHONY: quick cover cover-core
 quick:
-	$(PYTEST) $(CORE_COVER) -m "not slow and not model"
+	COVERAGE_FILE=$(CORE_DATA) $(PYTEST) $(CORE_COVER) -m "not slow and not model"
 
 test-all: check  ## also the slow tests and those that need the 135M model (pulled if it is not there), and all coverage
 	$(BIN)/klimb pull smollm2-135m
 	$(PYTEST) --cov=klimb --cov-report=
-	@$(MAKE) --no-print-directory cover cover-core
+	@$(MAKE) --no-print-directory cover
+	$(CORE_REPORT)
 
 cover: .venv/dev.stamp
 	$(BIN)/coverage report --skip-covered --fail-under=90
 
 cover-core: .venv/dev.stamp
-	$(BIN)/coverage report --include="$(subst $(space),$(comma),$(CORE:%=src/klimb/%/*))" --skip-covered --fail-under=100
+	$(CORE_REPORT) --data-file=$(CORE_DATA)
 
 check: .venv/dev.stamp  ## lint, format, types, and which way imports run
 	$(BIN)/ruff check

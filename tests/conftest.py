@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
-import re
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
 from tests.faults.runs import empty_charts
+from tests.watched import CORE, pauses
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,23 +24,27 @@ install_import_hook("klimb.functional", "beartype.beartype")
 gc.disable()  # until every test is collected: a million objects that stay were searched for cycles again and again
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = re.compile(r"/tests/(functional|objectives|bandits|proving)/")
-"""The tests of what has to be covered to the last branch."""
-WHOLE = re.compile(r"/(faults|laws|learning)/|/test_docs|browser")
-"""Tests of whole runs and sweeps, which cover what small ones do."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Coverage makes tests half as fast: it pauses where it is not asked for, or is measured by others."""
-    everything = "klimb" in (config.getoption("cov_source", default=None) or ())
-    for item in items:
-        path = item.path.as_posix()
-        if WHOLE.search(path) if everything else not CORE.search(path):
-            item.add_marker(pytest.mark.no_cover)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Coverage pauses from the first fixture of a test to its last, where it is not asked for."""
+    control = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if control is None or not pauses(item.config.getoption("cov_source") or (), item.nodeid):
+        return (yield)
+    control.pause()
+    try:
+        return (yield)
+    finally:
+        control.resume()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What is there now stays, and is never searched again."""
+    if session.config.getoption("cov_source", default=None):
+        for name in CORE:  # else a module would be imported first in a test in which coverage pauses, or in another
+            for module in pkgutil.iter_modules([str(ROOT / "src/klimb" / name)], f"klimb.{name}."):
+                importlib.import_module(module.name)
     gc.freeze()
     gc.enable()
 

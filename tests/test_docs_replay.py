@@ -21,8 +21,8 @@ def test_every_block_of_the_page_on_replay_runs(root: Path, folder: Path, capsys
         else:
             said |= {line: command(line, capsys) for line in text.splitlines()}
     assert len(said) == 11
-    assert printed == ["148 of 320 groups fit, with 296 answers; left out 172: 172 no pair", "0.2 0.0"]
-    assert any("replayed, 0 sampled; runs/tiny-log: 320 of 320 groups fit" in text for text in said.values())
+    assert printed == ["299 of 640 groups fit, with 598 answers; left out 341: 341 no pair", "0.2 0.0"]
+    assert any("replayed, 0 sampled; runs/tiny-log: 640 of 640 groups fit" in text for text in said.values())
     (inspected,) = (text for line, text in said.items() if "inspect" in line)
     assert "answers of the policy to" in inspected and "coverage" in inspected
     assert {"replay", "sft", "half", "mixed", "two", "watched", "pairs", "labels"} < {

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.watched import CORE, pauses
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "klimb"
 CODE = sorted(path for folder in ("src", "tests", "bench", "examples") for path in (ROOT / folder).rglob("*.py"))
@@ -173,6 +175,31 @@ def test_every_recipe_is_short_and_says_what_to_expect(path: Path) -> None:
 
 def test_the_recipe_check_finds_planted_faults() -> None:
     assert len(recipe_faults("# paper: x\n" + "a: 1\n" * 30)) == 4
+
+
+@pytest.mark.parametrize(
+    ("sources", "test", "wanted"),
+    [
+        ([f"klimb.{name}" for name in CORE], "tests/proving/test_laws.py::test_a", False),
+        ([f"klimb.{name}" for name in CORE], "tests/rewards/proving/test_laws.py::test_a", True),
+        ([f"klimb.{name}" for name in CORE], "tests/laws/test_objective_laws.py::test_a", True),
+        (["klimb"], "tests/laws/test_objective_laws.py::test_a", True),
+        (["klimb"], "tests/lens/test_browser.py::test_a", True),
+        (["klimb"], "tests/training/test_step.py::test_a", False),
+        (["klimb.training"], "tests/laws/test_objective_laws.py::test_a", False),
+        ([True], "tests/laws/test_objective_laws.py::test_a", False),
+        ([], "tests/laws/test_objective_laws.py::test_a", False),
+    ],
+)
+def test_coverage_pauses_only_where_it_is_not_asked_for(sources: list[object], test: str, wanted: bool) -> None:
+    assert pauses(sources, test) is wanted
+
+
+def test_coverage_of_the_core_is_paused_in_no_test_that_is_to_reach_it(request: pytest.FixtureRequest) -> None:
+    control = getattr(request.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if control is None:
+        pytest.skip("coverage is not measured")
+    assert control.started is not pauses(request.config.getoption("cov_source"), request.node.nodeid)
 
 
 def test_the_readme_has_at_most_150_lines() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from klimb.cli import main, needs
+from klimb.cli import machine, main, needs
 from klimb.cli.findings import Finding, safely
 from klimb.errors import ModelError
 
@@ -49,6 +49,16 @@ def test_a_machine_that_can_train_is_well_and_all_is_told(
     assert "packed" in text["policy"]
     assert str(tmp_path / "cache") in text["cache"]
     assert states["model"] == "note"
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"), [(3.0, "takes 1/3.0 of float32's time: fast"), (0.04, "takes 25.0 times float32")]
+)
+def test_what_bfloat16_gains_or_costs_is_said_in_times(gain: float, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_gain", lambda _: gain)
+    monkeypatch.setattr("klimb.policy.hardware.has_bfloat16", lambda _: True)
+    (found,) = machine._arithmetic()
+    assert says in found.text and (found.state == "ok") is (gain > 1)
 
 
 def test_a_critic_with_a_model_of_its_own_is_opened_too(

@@ -32,8 +32,8 @@ def read(path: Path) -> list[Group]:
 
 def from_bytes(content: bytes, path: Path = Path("rollouts")) -> list[Group]:
     """The groups of a rollouts file's content; `path` is what errors call it. Raises DataError."""
-    rows = _table(content, path).to_pylist()
-    return [_group(path, start, [row for _, row in members]) for start, members in _runs(rows)]
+    rows, known = _table(content, path).to_pylist(), dict[str, dict[str, Score]]()
+    return [_group(path, start, [row for _, row in members], known) for start, members in _runs(rows)]
 
 
 def files_of(logs: Path) -> list[Path]:
@@ -100,14 +100,14 @@ def _runs(rows: list[dict[str, Any]]) -> Iterable[tuple[int, list[tuple[int, dic
         yield listed[0][0], listed
 
 
-def _group(path: Path, start: int, rows: list[dict[str, Any]]) -> Group:
+def _group(path: Path, start: int, rows: list[dict[str, Any]], known: dict[str, dict[str, Score]]) -> Group:
     first = rows[0]
     prompt = prompt_of(path, start, first)
     for row, other in enumerate(rows[1:], start + 1):
         for name in SHARED:
             if other[name] != first[name]:
                 raise fault(path, row, name, f"{first[name]!r} as in the rest of its group", repr(other[name]))
-    rollouts = tuple(rollout_of(path, row, value) for row, value in enumerate(rows, start))
+    rollouts = tuple(rollout_of(path, row, value, known) for row, value in enumerate(rows, start))
     return Group(
         prompt,
         rollouts,
@@ -142,8 +142,13 @@ def transform_of(path: Path, row: int, value: Mapping[str, Any]) -> Transform:
     return Transform(value["temperature"], value["top_p"], value["top_k"], forking=forking)
 
 
-def rollout_of(path: Path, row: int, value: Mapping[str, Any]) -> Rollout:
-    """The completion of a row with its scores. Raises DataError."""
+def rollout_of(
+    path: Path, row: int, value: Mapping[str, Any], known: dict[str, dict[str, Score]] | None = None
+) -> Rollout:
+    """The completion of a row with its scores; those that are `known` by their text are not read again, nor shared.
+
+    Raises DataError.
+    """
     for name in ("logps", "entropies"):
         if value[name] and len(value[name]) != len(value["tokens"]):
             raise fault(path, row, name, f"{len(value['tokens'])} numbers, one a token", str(len(value[name])))
@@ -159,14 +164,20 @@ def rollout_of(path: Path, row: int, value: Mapping[str, Any]) -> Rollout:
         tuple(value["entropies"]),
         value["estimated"] or "",
     )
-    scores = _from_json(path, row, "scores", value["scores"], dict)
-    try:
-        named = {n: Score(Outcome(s["outcome"]), s["value"], s["reason"]) for n, s in scores.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise fault(path, row, "scores", "a map of source to {outcome, value, reason}", str(error)) from error
+    known = {} if known is None else known
+    if (text := value["scores"]) not in known:
+        known[text] = _scores(path, row, text)
     if value["reward"] is not None and not math.isfinite(value["reward"]):
         raise fault(path, row, "reward", "a finite number or null", str(value["reward"]))
-    return Rollout(done, value["k"], value["seed"], named, value["reward"])
+    return Rollout(done, value["k"], value["seed"], dict(known[text]), value["reward"])
+
+
+def _scores(path: Path, row: int, text: str) -> dict[str, Score]:
+    scores = _from_json(path, row, "scores", text, dict)
+    try:
+        return {n: Score(Outcome(s["outcome"]), s["value"], s["reason"]) for n, s in scores.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise fault(path, row, "scores", "a map of source to {outcome, value, reason}", str(error)) from error
 
 
 def _from_json(path: Path, row: int, name: str, text: str, kind: type) -> Any:
