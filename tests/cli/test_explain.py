@@ -16,6 +16,7 @@ from klimb.errors import DataError, SettingsError
 from klimb.policy.base import PolicySettings
 from klimb.recipe import Recipe
 from klimb.yamltext import parse
+from tests.sources.test_replayed import group, log
 
 GOOD = {
     "model": {"name": "tiny"},
@@ -127,6 +128,43 @@ def test_the_arithmetic_adds_up() -> None:
     assert "4 times x at most 7 held-out problems = 28 completions, 12 %" in evaluation  # before, 4, 8, 10
     assert "4 saves, the newest 2 kept" in checkpoints
     assert "0.1 M weights" in memory
+
+
+ECHO = GOOD | {"rewards": [], "data": {"type": "echo-pairs", "train": 50}, "source": {"type": "pairs", "prompts": 5}}
+"""What learns from given answers."""
+
+
+def lines(**changes: object) -> dict[str, str]:
+    return {
+        line.split()[1 if line.startswith(("a ", "the ")) else 0]: line
+        for line in arithmetic(resolve(Recipe, ECHO | changes))
+    }
+
+
+def test_a_reward_model_in_training_is_promised_no_sample() -> None:
+    found = lines(objective={"type": "bradley_terry"})
+    assert "5 prompts x at most 2 given answers = at most 10 rows" in found["step"]
+    assert "10 steps = 10 optimizer steps, 0 completions, at most 0 tokens sampled" in found["run"]
+    assert "50 prompts to learn from, visited 1 times each" in found["data"]
+    assert "4 times x at most 7 held-out pairs are read, nothing is sampled" in found["evaluation"]
+    assert "sampling cache" not in found["memory"] and "activations" in found["memory"]
+
+
+def test_one_that_learns_from_a_log_beside_prompts_without_answers_is_measured_by_nothing(tmp_path: Path) -> None:
+    logged = {"type": "logged_pairs", "logs": str(log(tmp_path, *map(group, range(5)))), "prompts": 5}
+    found = lines(objective={"type": "bradley_terry"}, source=logged, data={"type": "echo-digit"})
+    assert "0 completions, at most 0 tokens sampled" in found["run"]
+    assert "none: a reward model answers nothing, and data.type=echo-digit has no pairs" in found["evaluation"]
+    assert "sampling cache" not in found["memory"]
+
+
+def test_a_policy_that_learns_from_given_answers_samples_only_held_out_ones() -> None:
+    found = lines(objective={"type": "dpo"})
+    assert "0 completions, at most 0 tokens sampled" in found["run"]
+    assert "4 times x at most 7 held-out problems = 28 completions, 100 % of all" in found["evaluation"]
+    sizes = sizes_of(PolicySettings(name="tiny"))
+    assert sizes is not None
+    assert f"sampling cache {7 * (10 + 100) * sizes.cache_bytes / 1e6:.1f} MB" in found["memory"]
 
 
 def test_the_size_of_a_model_is_read_from_its_files(tmp_path: Path) -> None:

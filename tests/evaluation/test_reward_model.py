@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import exp, log1p
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,8 @@ import klimb
 from klimb.config import resolve
 from klimb.errors import SettingsError
 from klimb.evaluation.reward_model import words_win
+from klimb.policy.base import PolicySettings
+from klimb.policy.loading import load
 from klimb.policy.reward_head import Scale, read
 from klimb.recipe import Recipe
 from klimb.rewards.reward_model import RewardModel
@@ -82,3 +85,27 @@ def test_pairs_of_a_log_train_a_reward_model_that_is_never_asked_anything(data: 
         assert "eval/words_win" not in result.after, "of pairs that it does not learn from"
     with pytest.raises(SettingsError, match="a reward model in training, which answers nothing"):
         resolve(Recipe, settings | {"rewards": [{"type": "exact"}]})
+
+
+@pytest.mark.parametrize("words", [("a", "b"), ("yes", "yet")])
+def test_a_cut_answer_of_a_log_is_learned_by_its_last_token_as_it_is_scored(
+    words: tuple[str, str], tmp_path: Path
+) -> None:
+    policy = load(PolicySettings(name="tiny", tiny={"hidden": 32}))
+    asked = [policy.render(Prompt(f"p{place}", text=f"{place}?")) for place in range(4)]
+    ends = [Finish.LENGTH, Finish.STOP]
+    done = [Completion(policy.reply(word)[:-1], (), word, end) for word, end in zip(words, ends, strict=True)]
+    rows = tuple(Rollout(one, k, k, {}, 1.0 - k) for k, one in enumerate(done))
+    settings: dict[str, Any] = {
+        "model": {"name": "tiny", "tiny": {"hidden": 32}}, "data": {"type": "echo-digit"},
+        "objective": {"type": "bradley_terry"}, "training": {"steps": 2}, "checkpoints": {"every": 1},
+        "source": {"type": "logged_pairs", "prompts": 4}, "optimizer": {"type": "adamw", "lr": 0.01, "warmup": 0},
+    }  # fmt: skip
+    settings["source"]["logs"] = str(log(tmp_path, *(group(prompt=one, rollouts=rows) for one in asked)))
+    result = klimb.train(resolve(Recipe, settings), run=tmp_path / "run")
+    first, second = RunDir.open(result.path).read_metrics()[-2:]
+    assert first["optim/grad_norm"] > 0 and second["preference/accuracy"] == 1.0
+    with RewardModel(path=tmp_path / "run/checkpoints/step-000001/model", normalised=False).open() as scorer:
+        sides = [[score.value for score in scorer(asked, [one] * 4)] for one in done]
+    losses = [log1p(exp(w - v)) + 0.01 * (v + w) ** 2 for v, w in zip(*sides, strict=True)]
+    assert second["loss"] == pytest.approx(fmean(losses), abs=1e-6)

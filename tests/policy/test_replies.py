@@ -25,6 +25,15 @@ def test_an_answer_that_is_read_as_text_spells_what_it_likes_and_ends_in_one_eos
     assert forged[-1] == 2 and {0, 1, 2}.isdisjoint(forged[:-1]) and len(forged) == len("a<eos><bos>b") + 1
 
 
+def test_an_answer_that_was_cut_gets_one_eos_and_one_that_ended_in_any_way_none() -> None:
+    policy = load(PolicySettings(name="tiny"))
+    assert policy.ended((70,)) == (70, 2) == policy.ended((70, 2)) and policy.ended(()) == (2,)
+    policy.eos_ids = frozenset({2, 71})
+    assert policy.ended((70, 71)) == (70, 71)
+    policy.eos_ids, policy.tokenizer.eos_token = frozenset(), None
+    assert policy.ended((70,)) == (70,)
+
+
 def test_padding_and_eos_being_one_token_changes_nothing() -> None:
     policy = load(PolicySettings(name="tiny"))
     before = policy.reply("ab")

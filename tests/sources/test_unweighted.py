@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from klimb.sources.logged_labels import LoggedLabels
 from klimb.sources.logged_pairs import LoggedPairs
 from klimb.sources.successes import Successes
 from klimb.sources.unweighted import Unweighted
-from klimb.types import Label, Prompt
-from tests.sources.test_replayed import UNFIT, group, log, supplies
+from klimb.types import Completion, Finish, Label, Prompt
+from tests.sources.test_replayed import UNFIT, group, log, rows, supplies
 
 BARE = Demands("any", False)
 UNKNOWN = ["no log-probs", "estimated", "unknown sampling", "truncated", "greedy"]
@@ -102,3 +103,29 @@ def test_a_correction_of_what_has_no_weight_is_refused(kind: type[Unweighted], t
     (fault,) = kind.model_validate(settings).conflicts(True, supplies().sampling, False)
     assert f"source.type={kind.model_fields['type'].default}" in fault.found
     assert not list(kind.model_validate(settings).conflicts(False, supplies().sampling, False))
+
+
+def with_eos(tokens: tuple[int, ...]) -> tuple[int, ...]:
+    return tokens if tokens[-1] == 2 else (*tokens, 2)
+
+
+@pytest.mark.parametrize("finish", [Finish.LENGTH, Finish.STOP])
+def test_answers_are_learned_from_with_the_end_that_a_reward_model_reads(finish: Finish, tmp_path: Path) -> None:
+    cut, whole = Completion((7, 8), (), "xy", finish, (1.0, 0.5)), Completion((7, 2), (), "x", Finish.EOS, (1.0, 0.5))
+    written = log(tmp_path, *(group(k, rollouts=(*rows(0.0, done=cut), *rows(1.0, done=whole))) for k in range(2)))
+    source = LoggedPairs(logs=written, prompts=2)
+    for found in source.open(supplies(demands=BARE, ended=with_eos)).groups(1):
+        assert [row.completion for row in found.rollouts] == [whole, replace(cut, tokens=(7, 8, 2), entropies=())]
+    for found in source.open(supplies(demands=BARE)).groups(1):
+        assert [row.completion for row in found.rollouts] == [whole, cut], "who reads log-probs reads what was drawn"
+
+
+def test_an_end_for_which_there_is_no_room_is_refused_with_every_prompt_by_name(tmp_path: Path) -> None:
+    cut, short = Completion((7, 8), (), "xy", Finish.LENGTH), Completion((7,), (), "x", Finish.LENGTH)
+    made = [group(k, rollouts=rows(0.0, 1.0, done=cut if k else short)) for k in range(3)]
+    source = LoggedPairs(logs=log(tmp_path, *made), prompts=3)
+    source.open(supplies(demands=BARE, context=4))
+    with pytest.raises(DataError) as caught:
+        source.open(supplies(demands=BARE, context=4, ended=with_eos))
+    assert "'p1' has token 8 or 5 tokens with an answer (a reward model's with EOS)" in caught.value.found
+    assert caught.value.cure.endswith("one with a longer context; or a log without 'p1', 'p2'")

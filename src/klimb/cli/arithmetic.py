@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from klimb.cli.sizes import Sizes, sizes_of
 from klimb.crew import copies_of
 from klimb.errors import DataError
+from klimb.sources.given import Given
 from klimb.sources.hybrid import Hybrid
 from klimb.sources.iterative_pairs import IterativePairs
 from klimb.sources.online_pairs import OnlinePairs
@@ -77,6 +78,10 @@ def _step(recipe: Recipe) -> str:
         return _round(recipe, source)
     if source.replays:
         return f"a step       {source.prompts} groups x at most {source.completions} answers = at most {rows} rows"
+    if not source.draws:
+        return (
+            f"a step       {source.prompts} prompts x at most {source.completions} given answers = at most {rows} rows"
+        )
     return (
         f"a step       {_prompts(recipe)} prompts x {source.completions} completions = {rows} rows, "
         f"of at most {longest} tokens = at most {rows * longest:,} completion tokens"
@@ -126,14 +131,16 @@ def _run(recipe: Recipe) -> str:
 
 
 def _asked(recipe: Recipe) -> int:
-    """How many prompts the sampler is asked in the whole run."""
+    """How many prompts the sampler is asked in training in the whole run."""
     source = recipe.source
+    if not source.draws:
+        return 0
     asked = (source.sampled(step) for step in range(1, recipe.training.steps + 1))
     return sum(source.prompts if count is None else count for count in asked)
 
 
 def _sampled(recipe: Recipe) -> int:
-    """How many answers are sampled in the whole run."""
+    """How many answers are sampled in training in the whole run."""
     return _asked(recipe) * recipe.source.completions
 
 
@@ -155,7 +162,8 @@ def _data(recipe: Recipe) -> list[str]:
 
     problems = problems_of(recipe)
     train, held_out, more = len(problems.train), len(problems.held_out), len(problems.unlabelled)
-    passes = min(_asked(recipe), recipe.training.steps * recipe.source.prompts) / train
+    learned = recipe.training.steps * recipe.source.prompts
+    passes = (learned if isinstance(recipe.source, Given) else min(_asked(recipe), learned)) / train
     beside = f"; {more:,} unlabelled" if more else ""
     return [
         f"data         {train:,} prompts to learn from, visited {passes:.3g} times each; {held_out:,} held out{beside}"
@@ -165,6 +173,12 @@ def _data(recipe: Recipe) -> list[str]:
 def _evaluation(recipe: Recipe) -> str:
     last, exam = recipe.training.steps, recipe.evaluation
     times = sum(exam.due(step, last) for step in range(last + 1))
+    if recipe.scorer and not recipe.data.answers:
+        return (
+            f"evaluation   none: a reward model answers nothing, and data.type={recipe.data.type} has no pairs to read"
+        )
+    if recipe.scorer:
+        return f"evaluation   {times} times x at most {exam.problems} held-out pairs are read, nothing is sampled"
     asked = times * exam.problems
     share = asked / max(asked + _sampled(recipe), 1)
     return (
@@ -194,14 +208,11 @@ def _memory(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
         return f"memory       not known: the files of {recipe.model.name} are not on this machine"
     if critic is None:
         return "memory       not known: the files of objective.value.path are not on this machine"
-    half = sizes.halved
-    each = 2 + 2 + 4 + 8 + 4 if half else 4 + 8 + 4 + 4  # model, sampler's copy, masters, moments, gradients
-    beside = critic.weights * (each - (2 if half else 4))  # which no sampler has a copy of
-    copies = copies_of(recipe)
-    weights = sizes.weights * (each + (2 if half else 4) * copies) + beside
-    asked = _drawn(recipe) * recipe.source.completions
-    rows = min(asked, getattr(recipe.generator, "rows", asked))
-    cache = rows * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
+    half, share = sizes.halved, 2 if sizes.halved else 4
+    each = share + (4 + 8 + 4 if half else 8 + 4)  # model, masters, moments, gradients
+    copies, drawn = copies_of(recipe), 0 if recipe.scorer else 1  # a sampler has a copy of what it draws with
+    weights = sizes.weights * (each + share * (copies + drawn)) + critic.weights * each
+    cache = _at_once(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS) * sizes.cache_bytes
     kept = (sizes.kept_bytes + critic.kept_bytes) / (10 if recipe.model.checkpointing else 1)
     largest = min(recipe.training.micro_tokens, _rows(recipe) * (recipe.sampling.max_tokens + PROMPT_GUESS))
     total = BASE_GB * 1e9 + weights + max(cache, largest * kept)
@@ -211,8 +222,17 @@ def _memory(recipe: Recipe, sizes: Sizes | None, critic: Sizes | None) -> str:
     where = "bfloat16 with float32 masters" if half else "float32"
     return (
         f"memory       about {_gb(total)}: {many} in {where} "
-        f"{_gb(weights)}, activations {_gb(largest * kept)} or sampling cache {_gb(cache)}, the rest {BASE_GB} GB"
+        f"{_gb(weights)}, activations {_gb(largest * kept)}{f' or sampling cache {_gb(cache)}' if cache else ''}, "
+        f"the rest {BASE_GB} GB"
     )
+
+
+def _at_once(recipe: Recipe) -> int:
+    """The most answers that are decoded together: those of training, or where nothing is drawn there, held-out ones."""
+    if recipe.scorer:
+        return 0
+    asked = _drawn(recipe) * recipe.source.completions if recipe.source.draws else recipe.evaluation.problems
+    return int(min(asked, getattr(recipe.generator, "rows", asked)))
 
 
 def _gb(count: float) -> str:

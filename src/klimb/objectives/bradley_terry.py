@@ -18,6 +18,7 @@ class BradleyTerry(Paired):
     """loss = -log s(r_w - r_l - margin (score_w - score_l)) + centring (r_w + r_l)^2.
 
     r is the value at the answer's last token: that of the state which predicts EOS, so that EOS itself is not read.
+    Sources end answers with it, those of a log too; of one that source.answer_tokens cuts the last token is not read.
     A pair without known scores has no margin.
     """
 

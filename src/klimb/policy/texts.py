@@ -98,6 +98,14 @@ class Texts:
         """The text of some tokens, special ones left out."""
         return chat.decode(tokens, self.tokenizer)
 
+    def ended(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The token ids of an answer that was drawn, with EOS after them where what ended it is none, as a limit is.
+
+        A model without EOS has none to put there.
+        """
+        end = self._eos
+        return tokens if end is None or self.eos_ids.intersection(tokens[-1:]) else (*tokens, end)
+
     def template(self) -> str:
         """A hash of the chat template; empty where the tokenizer has none."""
         text = getattr(self.tokenizer, "chat_template", None)

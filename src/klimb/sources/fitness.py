@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Reason = tuple[str, str]
 UNWEIGHTED = "objective.type=sft source.type=successes, or objective.type=dpo source.type=logged_pairs"
 """What learns without importance weights."""
+NAMED = 100
+"""Of how many prompts that do not fit the names are told."""
 REASONS: Mapping[str, Reason] = MappingProxyType(
     {
         "replayed": ("was replayed there from another log", "the log that it comes from"),
@@ -152,18 +154,28 @@ def fingerprint(path: Path) -> str:
 
 
 def fits(log: Log, vocabulary: int, context: int, path: Path) -> None:
-    """Raises DataError where the policy does not know a token of the log, or an answer is too long for it."""
-    for held in log.held:
-        prompt = held.group.prompt
-        for rollout in held.group.rollouts:
-            tokens = (*prompt.tokens, *rollout.completion.tokens)
-            if max(tokens) >= vocabulary or len(tokens) > context:
-                raise DataError(
-                    f"learn from {path}",
-                    f"prompt {prompt.id!r} has token {max(tokens)} or {len(tokens)} tokens with an answer; the policy "
-                    f"knows {vocabulary:,} tokens and reads {context:,}",
-                    "the model whose tokenizer wrote the log",
-                )
+    """Raises DataError, all such prompts named, where the policy does not know a token or an answer is too long for it.
+
+    What a reward model learns from has its EOS already, which takes room as in scoring.
+    """
+    faults: dict[str, str] = {}
+    for group in (held.group for held in log.held):
+        rows = [(*group.prompt.tokens, *rollout.completion.tokens) for rollout in group.rollouts]
+        largest, longest = max(map(max, rows)), max(map(len, rows))
+        if largest >= vocabulary or longest > context:
+            name = group.prompt.id
+            faults.setdefault(name, f"prompt {name!r} has token {largest} or {longest} tokens with an answer")
+    if not faults:
+        return
+    names, more = [repr(name) for name in faults][:NAMED], len(faults) - NAMED
+    rest = f" and {more:,} more" if more > 0 else ""
+    raise DataError(
+        f"learn from {path}",
+        f"{next(iter(faults.values()))} (a reward model's with EOS); the policy knows {vocabulary:,} tokens and reads "
+        f"{context:,}",
+        f"the model whose tokenizer wrote the log, or one with a longer context; or a log without {', '.join(names)}"
+        f"{rest}",
+    )
 
 
 def too_few(found: Log, source: Replays, path: Path, demands: Demands) -> DataError:

@@ -14,7 +14,8 @@ from klimb.types import Group
 class LoggedPairs(Unweighted):
     """At every step `prompts` pairs of a log, each of a group's best and worst scored answers (offline DPO and kin).
 
-    What drew them does not matter: no log-probs are needed. Groups whose answers are all as good are left out.
+    What drew them does not matter: no log-probs are needed. Groups whose answers are all as good are left out. To
+    a reward model every answer ends with EOS, as in scoring, also one that was cut by its limit or a stop string.
     """
 
     type: Literal["logged_pairs"] = "logged_pairs"  # type: ignore[assignment]

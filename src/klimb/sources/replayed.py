@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,10 +12,10 @@ from pydantic import Field
 from klimb.errors import DataError, KlimbError
 from klimb.generation.base import Sampling
 from klimb.sources.base import Demands, Experience, Supplies
-from klimb.sources.buffer import Buffer, Replays
+from klimb.sources.buffer import Buffer, Held, Replays
 from klimb.sources.fitness import Log, fingerprint, fits, read_log
 from klimb.sources.weighed import weighed
-from klimb.types import Group
+from klimb.types import Group, Rollout
 
 
 class Replayed(Replays):
@@ -67,6 +68,7 @@ class ReplayedExperience:
     """The opened source."""
 
     def __init__(self, settings: Replayed, supplies: Supplies, log: Log) -> None:
+        log = replace(log, held=[_ended(held, supplies.ended) for held in log.held])
         fits(log, supplies.vocabulary, supplies.context, settings.logs)
         self._settings, self._log, self._context = settings, log, supplies.context
         self._buffer = Buffer(settings, supplies.seed, log.held)
@@ -82,3 +84,16 @@ class ReplayedExperience:
     def describe(self) -> str:
         """What is replayed."""
         return f"{self._log.describe()}, from {self._settings.logs}"
+
+
+def _ended(held: Held, ended: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Held:
+    """The group with its answers' tokens as they are learned from; of one that gets EOS nothing else is by token."""
+
+    def of(row: Rollout) -> Rollout:
+        done = row.completion
+        tokens = ended(done.tokens)
+        if tokens == done.tokens:
+            return row
+        return replace(row, completion=replace(done, tokens=tokens, logps=(), entropies=()))
+
+    return replace(held, group=replace(held.group, rollouts=tuple(map(of, held.group.rollouts))))
