@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken
 
+from klimb import session
 from klimb.errors import DataError
 from klimb.policy.loading import texts_of
 from klimb.policy.texts import Texts
@@ -89,7 +91,42 @@ def test_held_out_answers_beside_the_pairs_of_a_log_need_to_fit_too(tmp_path: Pa
     logged = ("bradley_terry", "logged_pairs")
     recipe, texts = opened(tmp_path, logged, [("yes", LONG + "x")], [SHORT, ("yes", LONG + "x")], source={"logs": "x"})
     with pytest.raises(
-        DataError, match=r"use 3 prompts; found: 1 cannot be used.*\(its longest.*mend or leave out held:2$"
+        DataError, match=r"use 2 prompts; found: 1 cannot be used.*\(its longest.*mend or leave out held:2$"
+    ):
+        render(recipe, texts)
+
+
+def test_prompts_that_nobody_answers_or_learns_from_need_no_room(tmp_path: Path) -> None:
+    for kind, more in (("sft", {"type": "successes"}), ("dpo", {"type": "logged_pairs"})):
+        recipe, texts = opened(tmp_path, (kind, more["type"]), [SHORT] * 2, source={"logs": "x"})
+        problems = problems_of(recipe)
+        long = replace(problems, train=[replace(one, text="x" * 70) for one in problems.train])
+        assert [prompt.tokens for prompt in rendered(recipe, long, texts).train] == [(), ()]
+    recipe, texts = opened(tmp_path, DPO, [(LONG + "xx", "no")] * 2)
+    assert len(rendered(recipe, problems_of(recipe), texts, learns=False).asked) == 1
+    with session.opened(recipe, problems_of(recipe)) as measured:
+        assert [len(side) for side in (measured.asked, measured.unlabelled)] == [1, 0]
+    with pytest.raises(DataError, match="leave out rows:1, rows:2"):
+        render(recipe, texts)
+
+
+def test_no_cut_is_advised_that_would_leave_next_to_nothing_and_each_cure_stands_once(tmp_path: Path) -> None:
+    recipe, texts = opened(tmp_path, DPO, [SHORT] * 2, context=len("user: 1?\nassistant: ") + 3)
+    with pytest.raises(DataError) as caught:
+        render(recipe, texts)
+    assert caught.value.cure.startswith("source.prompt_tokens=") and "answer_tokens" not in caught.value.cure
+    assert caught.value.line().count("try: ") == 1
+
+
+def test_rows_whose_template_refuses_what_an_answer_is_held_against_are_named_before_training(tmp_path: Path) -> None:
+    recipe, texts = opened(tmp_path, REWARD, [SHORT] * 2)
+    tokenizer: Any = texts.tokenizer
+    tokenizer.chat_template = (
+        "{% if messages[-1].role != 'user' %}{{ raise_exception('a question last') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(
+        DataError, match=r"3 cannot be used: prompt 'rows:1' cannot be rendered.*leave out rows:1, rows:2, held:1$"
     ):
         render(recipe, texts)
 

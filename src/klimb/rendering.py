@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 SHOWN, NAMED = 5, 100
 """How many faults are told in whole, and of how many the rows are named."""
-GROWS = 11
-"""The most tokens that a byte of text becomes: tokenizers may read U+FDFA, of 3 bytes, as 18 letters of 33."""
+GROWS, PLAIN = 11, 2
+"""The most tokens that a byte becomes, of any text (U+FDFA, 3 bytes, may be read as 18 letters of 33) and of ASCII."""
+LEAST = 0.5
+"""The least share that a cut must keep of what is longest to be advised alone."""
 Replies = Mapping[str, Sequence[Reply]]
 
 
@@ -49,25 +51,29 @@ def encoding(texts: Texts, scores: bool) -> Encode:
     return texts.written if scores else lambda _, text: texts.reply(text)
 
 
-def rendered(recipe: Recipe, problems: Problems, policy: Texts) -> Rendered:
+def rendered(recipe: Recipe, problems: Problems, policy: Texts, learns: bool = True) -> Rendered:
     """Every prompt with its token ids. Raises one DataError for all that cannot be used, and ModelError.
 
     The model's context must have room for `sampling.max_tokens` after a prompt that the policy answers, and for the
-    longest answer of the data that is learned from or measured, cut as the source cuts it.
+    longest answer of the data that is learned from or measured, cut as the source cuts it. Prompts that nobody reads
+    stay as they are: but for held-out ones where nothing `learns`, and those of the data beside a log.
     """
     source, scorer = recipe.source, recipe.scorer
     first, drawn = problems.held_out[: recipe.evaluation.problems], recipe.sampling.max_tokens
     room = 1 if scorer else drawn
-    rows: _Rows
+    rows: _Rows = _Rows(policy)
+    train: Sequence[Prompt] = problems.train
     if isinstance(source, Given):
         rows = _Answered(policy, source, scorer)
+    elif scorer:
+        rows = _Answered(policy, None, scorer)
+    if learns and isinstance(source, Given):
         used = {prompt.id: source.used(problems.given.get(prompt.id, ())) for prompt in problems.train}
         train = rows.fit(problems.train, drawn if source.own else 1, used)
-    else:
-        rows = _Answered(policy, None, scorer) if scorer else _Rows(policy)
+    elif learns and source.draws:
         train = rows.fit(problems.train, room)
     asked = rows.fit(first, room, problems.given)
-    found = Rendered(train, rows.fit(problems.unlabelled, drawn), asked)
+    found = Rendered(train, rows.fit(problems.unlabelled, drawn) if learns else (), asked)
     rows.check()
     return found
 
@@ -95,11 +101,12 @@ class _Rows:
         """Raises DataError where there are faults: the first ones in whole, and the rows of them all."""
         if not self._faults:
             return
-        shown = "; ".join(fault.line() for _, fault in self._faults[:SHOWN])
+        shown = "; ".join(DataError(fault.asked, fault.found).line() for _, fault in self._faults[:SHOWN])
         found = f"{len(self._faults)} cannot be used: {shown}"
         names, more = [name for name, _ in self._faults[:NAMED]], len(self._faults) - NAMED
         rest = f" and {more:,} more" if more > 0 else ""
         cures = _cures([one for _, one in self._faults if isinstance(one, Misfit)], self._policy.context)
+        cures += [cure for cure in dict.fromkeys(fault.cure for _, fault in self._faults) if cure]
         leave = f"mend or leave out {', '.join(names)}{rest}"
         raise DataError(f"use {self._count} prompts", found, "; or ".join([*cures, leave]))
 
@@ -120,6 +127,8 @@ class _Answered(_Rows):
         asked = replace(prompt, tokens=policy.tokens_of(prompt))
         asked = asked if self._source is None else self._source.ask(asked)
         left = policy.context - len(asked.tokens)
+        if self._scores and replies:
+            policy.outline(asked)  # which the template may refuse
         longest = max((self._size(asked, reply.text, left) for reply in replies), default=0)
         if max(room, longest) > left:
             fault = Misfit(asked, policy.context, room, longest)
@@ -131,14 +140,17 @@ class _Answered(_Rows):
 
         Raises DataError where it is not read.
         """
-        most, bound = self._most, GROWS * len(text.encode("utf-8", "surrogatepass")) + 2
+        grows = PLAIN if text.isascii() else GROWS
+        most, bound = self._most, grows * len(text.encode("utf-8", "surrogatepass")) + 2
         bound = bound if most is None else min(most, bound)
         if bound <= left and not (self._scores and self._policy.markers.spelled(text)):
             return 0
         try:
             size = len(self._encode(prompt, text))
         except DataError as fault:
-            raise DataError(f"prompt {prompt.id!r}: {fault.asked}", fault.found) from fault
+            name = f"prompt {prompt.id!r}"
+            asked = fault.asked if name in fault.asked else f"{name}: {fault.asked}"
+            raise DataError(asked, fault.found) from fault
         return size if most is None else min(most, size)
 
 
@@ -147,11 +159,12 @@ def _cures(misfits: Sequence[Misfit], context: int) -> list[str]:
     if not misfits:
         return []
     size, drawn, need = (max(getattr(one, name) for one in misfits) for name in ("size", "drawn", "need"))
-    answers, prompts, found = context - size, context - need, []
-    if answers >= drawn:
-        found.append(f"source.answer_tokens={answers}, which cuts the end of longer answers")
-    if prompts >= 1:
-        found.append(f"source.prompt_tokens={prompts}, which cuts the beginning of longer prompts")
+    answers, prompts = context - size, context - need
+    kept = {
+        f"source.answer_tokens={answers}, which cuts the end of longer answers": answers / need * (answers >= drawn),
+        f"source.prompt_tokens={prompts}, which cuts the beginning of longer prompts": prompts / size,
+    }
+    found = sorted((cure for cure, share in kept.items() if share >= LEAST), key=lambda cure: -kept[cure])
     if not found and (both := max(drawn, context // 2)) < context:
         found.append(f"source.prompt_tokens={context - both} source.answer_tokens={both}, which cuts both")
     if any(one.need == one.drawn > 1 for one in misfits):

@@ -59,7 +59,7 @@ def train(recipe: Recipe, *, run: Path | str | None = None, fork: str | None = N
             return result_of(begun.rundir)
         log = stack.enter_context(Tracking(begun.rundir, recipe.trackers, recipe.training.steps))
         log.start(dump(recipe), step_of(begun.start) if begun.start else 0)
-        session = stack.enter_context(opened(recipe, problems, win=True))
+        session = stack.enter_context(opened(recipe, problems, win=True, learns=True))
         try:
             _go(session, begun, log)
         except KlimbError as error:

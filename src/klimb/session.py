@@ -102,8 +102,13 @@ def check_logs(recipe: Recipe) -> str:
 
 
 @contextmanager
-def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win: bool = False) -> Iterator[Session]:
-    """A session on the recipe's model, or on a policy that is there already; where `win`, with what says who wins."""
+def opened(
+    recipe: Recipe, problems: Problems, policy: Policy | None = None, *, win: bool = False, learns: bool = False
+) -> Iterator[Session]:
+    """A session on the recipe's model, or on a policy that is there already; where `win`, with what says who wins.
+
+    Only where it `learns` have prompts that are not held out token ids.
+    """
     with ExitStack() as stack:
         judge = stack.enter_context(recipe.evaluation.judge()) if win and recipe.evaluation.win else None
         wins = None if judge is None else Source(WIN, judge, counts=False, limit=1.0, window=1)
@@ -112,5 +117,5 @@ def opened(recipe: Recipe, problems: Problems, policy: Policy | None = None, win
         opening: AbstractContextManager[Sampler] = recipe.generator.open(loaded)
         sampler = stack.enter_context(opening)
         own = sampler if isinstance(recipe.generator, Local) else stack.enter_context(Local().open(loaded))
-        ready, opens = rendered(recipe, problems, loaded), (loaded, sampler, own, score_all)
+        ready, opens = rendered(recipe, problems, loaded, learns), (loaded, sampler, own, score_all)
         yield Session(recipe, problems, ready.train, *opens, ready.unlabelled, win=wins, asked=ready.asked)

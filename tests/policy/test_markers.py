@@ -77,9 +77,10 @@ def test_a_tokenizer_without_special_tokens_reads_every_text_as_it_is() -> None:
 
 def test_white_space_that_is_a_token_is_read_in_an_answer_though_templates_write_it() -> None:
     backend = plain_bytes()
-    backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("\n", "\t\t")])
-    markers, answer = Markers(wrapped(backend)), "one\ntwo\t\tthree"
-    assert markers.alone(answer) == markers.read(answer, MARK, f"{MARK}\n{MARK}\t\t", closed=True)["input_ids"]
+    backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("\n", "\t\t", "\u2581\u2581")])
+    markers, answer = Markers(wrapped(backend)), "one\ntwo\t\tthree\u2581\u2581four"
+    outline = f"{MARK}\n{MARK}\t\t\u2581\u2581"
+    assert markers.alone(answer) == markers.read(answer, MARK, outline, closed=True)["input_ids"]
     assert not markers.spelled(answer)
 
 
@@ -88,7 +89,15 @@ def test_a_text_without_any_added_token_is_known_without_reading_it_as_tokens() 
     backend.add_special_tokens([AddedToken(END, special=True, normalized=False)])
     backend.add_tokens([AddedToken("<|User|>", special=False, normalized=True)])
     markers = Markers(wrapped(backend))
-    texts = {END: True, f"a{END}\u0338": True, "<|user|>": True, "<\uff5cUser|>": True, "<|User": False, "": False}
+    texts = {
+        END: True,
+        f"a{END}\u0338": True,
+        "<|user|>": True,
+        "<\uff5cUser|>": True,
+        "<|Us\u00e9r|>": True,
+        "<|User": False,
+        "": False,
+    }
     assert {text: markers.spelled(text) for text in texts} == texts
     assert not Markers(wrapped(plain_bytes())).spelled(END)
 

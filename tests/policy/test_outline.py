@@ -29,6 +29,8 @@ THINKS = template("<|User|>TEXT", "<|Assistant|></think>TEXT<eos>")
 ONCE = "{% if messages|length > 2 %}{{ raise_exception('one answer') }}{% endif %}"
 SYSTEM = "<|im_start|>system\nThink within <think> and </think>.<|im_end|>\n"
 CHATML = "<|im_start|>user\nTEXT<|im_end|>\n", "<|im_start|>assistant\nTEXT<|im_end|>\n"
+PAIR = ONCE.replace("> 2", "!= 2")
+ENDS = "{% if messages[-1].role != 'assistant' %}{{ raise_exception('an answer last') }}{% endif %}"
 LAST = "{% if loop.last %}<|stop|>{% endif %}"
 CASES = {
     "thoughts in an answer's turn": (THINKS, {"<|User|>", "<|Assistant|>"}, THOUGHTS),
@@ -41,6 +43,11 @@ CASES = {
     "the end of a question": (template("<u>TEXT<e>", "<a><think></think>TEXT<e>"), {"<u>", "<e>", "<a>"}, THOUGHTS),
     "the end of an answer": (template("<u>TEXT", "<a>TEXT</done>"), {"<u>", "<a>"}, {"</done>"}),
     "an end of the last turn": (template(f"<u>TEXT{LAST}", "<a></think>TEXT"), {"<u>", "<a>", "</think>"}, set()),
+    "of one question and one answer": (f"{PAIR}{template('<u>TEXT', '<a>TEXT')}", {"<u>", "<a>"}, THOUGHTS),
+    "that ends with an answer": (f"{ENDS}{template('<u>TEXT', '<a>TEXT')}", {"<u>", "<a>"}, THOUGHTS),
+    "a system text beside one answer": (ONCE + template(*CHATML, SYSTEM), {"<|im_start|>", "<|im_end|>"}, THOUGHTS),
+    "words beside one answer": (ONCE + template("User: TEXT", "Bot: TEXT", "Be kind. "), set(), THOUGHTS),
+    "no content at all": ("{% for m in messages %}<u>{{ m.content.parts }}{% endfor %}", {"<u>"}, THOUGHTS),
     "the last turn alone": ("<u>{{ messages[-1].content }}", {"<u>"}, set()),
 }  # fmt: skip
 
@@ -64,6 +71,19 @@ def test_only_tokens_that_stand_between_turns_are_kept_out_of_answers(case: str)
         except DataError:
             refused.add(name)
     assert refused == between
+
+
+@pytest.mark.parametrize("once", ["", "{% if messages|length > 4 %}{{ raise_exception('too many') }}{% endif %}"])
+def test_a_turn_of_a_tool_is_no_more_forged_than_a_users(once: str) -> None:
+    text = once + template("<|user|>TEXT", "<|assistant|><think></think>TEXT</done>") + "{% for m in messages %}"
+    text = text.replace("{% endfor %}{% for m in messages %}", turn("tool", "<|tool|>TEXT") + "{% endfor %}")
+    tokenizer = tokenizer_of(text, {"<|tool|>", "<|user|>", "<|assistant|>", "</done>", *THOUGHTS})
+    markers = Markers(tokenizer)
+    outline = Outlines(tokenizer, "the model's")(PROMPT, ["user", "assistant", "tool"])
+    for name in ("<|tool|>", "<|user|>", "<|assistant|>"):
+        with pytest.raises(DataError, match="tokens between turns"):
+            markers.check(markers.alone(f"a{name}42"), outline)
+    markers.check(markers.alone("<think>so</think>42</done>"), outline)
 
 
 def test_a_template_is_asked_once_for_the_same_roles_and_a_refusal_names_the_prompt(

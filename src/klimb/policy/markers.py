@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
+from unicodedata import combining, normalize
 
 from klimb.errors import DataError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MARK = "\ue000written\ue000"
 """Stands in a text for what a model has written there."""
+SPACE = "\u2581"
+"""Stands for a space in SentencePiece's tokens."""
 
 
 class Markers:
@@ -31,7 +33,7 @@ class Markers:
         added = {int(token): kind for token, kind in tokenizer.added_tokens_decoder.items() if int(token) != unknown}
         self._numbers = {str(kind.content): token for token, kind in added.items() if kind.special}
         others = {token: str(kind.content) for token, kind in added.items() if not kind.special}
-        self._others = {token: name for token, name in others.items() if name.strip()}
+        self._others = {token: name for token, name in others.items() if name.replace(SPACE, " ").strip()}
         self._known: dict[str, set[int]] = {}
         longest = sorted(self._numbers, key=len, reverse=True)
         self._each = re.compile(f"({'|'.join(map(re.escape, longest)) or '(?!)'})")
@@ -125,8 +127,10 @@ def _forged(kind: str, names: Sequence[str]) -> DataError:
 
 
 def _folded(text: str) -> str:
-    """A text as tokenizers may read it: letters of one form and case."""
-    return normalize("NFKC", text).casefold()
+    """A text as tokenizers may read it: letters of one form and case, without accents."""
+    if text.isascii():
+        return text.casefold()
+    return "".join(letter for letter in normalize("NFKD", text).casefold() if not combining(letter))
 
 
 def _unknown(tokenizer: Any) -> int | None:

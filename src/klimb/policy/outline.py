@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from klimb.errors import DataError
@@ -39,20 +39,51 @@ class Outlines:
 
     def _around(self, prompt: Prompt, roles: tuple[str, ...]) -> str:
         """What stands around the last of these turns, and begins the answer; all there is where that is not seen."""
-        asked, whole = (self._written(prompt, some) for some in (roles, (*roles, "assistant")))
-        *before, head, end = whole.split(MARK)
+        whole = self._written(prompt, (*roles, "assistant"))
+        *before, head, end = whole.split(MARK) if MARK in whole else ("", whole)
         if not before:
             return whole
-        close = asked.rpartition(MARK)[2]
-        own = (close, self._first(head.removeprefix(close))) if head.startswith(close) else (head,)
-        return MARK.join((before[-1].removeprefix(end), *own, self._first(before[0], self._special)))
+        first, begins = self._first(before[0], self._special), [head]
+        if (close := self._closed(prompt, roles)) is not None and head.startswith(close):
+            begins = [close, self._first(head.removeprefix(close))]
+        return MARK.join((*self._others(roles, before, end), *begins, first))
+
+    def _closed(self, prompt: Prompt, roles: tuple[str, ...]) -> str | None:
+        """What ends a question; None where the template wants an answer to it."""
+        try:
+            return self._written(prompt, roles).rpartition(MARK)[2]
+        except DataError:
+            return None
+
+    def _others(self, roles: tuple[str, ...], before: Sequence[str], end: str) -> Sequence[str]:
+        """What stands before each turn that is not an answer's, less the end of an answer before it.
+
+        Before a first turn may stand a text of the template's own, of which the last token is taken, and what follows.
+        """
+        if len(before) == 1:
+            return [self._last(before[0])]
+        if len(before) != len(roles):
+            return [before[-1].removeprefix(end)]
+        turns = zip(roles, roles[1:], before[1:], strict=False)
+        return [
+            text.removeprefix(end if last == "assistant" else "") for last, role, text in turns if role != "assistant"
+        ]
 
     def _written(self, prompt: Prompt, roles: tuple[str, ...]) -> str:
-        return templated(self._tokenizer, prompt, [{"role": role, "content": MARK} for role in roles], self._whose, "")
+        cure = "turns in an order that the template takes, or another model"
+        return templated(
+            self._tokenizer, prompt, [{"role": role, "content": MARK} for role in roles], self._whose, cure
+        )
 
     def _first(self, text: str, passed: Collection[str] = ()) -> str:
         """The added token with which a text begins, after any of those that are passed over; empty where with none."""
         text = text.lstrip()
-        names = (str(kind.content) for kind in self._tokenizer.added_tokens_decoder.values())
-        first = max((name for name in names if name and text.startswith(name)), key=len, default="")
+        first = max((name for name in self._added() if text.startswith(name)), key=len, default="")
         return self._first(text.removeprefix(first), passed) if first in passed else first
+
+    def _last(self, text: str) -> str:
+        """The end of a text, from the last added token in it on; all of it where there is none."""
+        return text[max((text.rfind(name) for name in self._added() if name in text), default=0) :]
+
+    def _added(self) -> Iterator[str]:
+        return filter(None, (str(kind.content) for kind in self._tokenizer.added_tokens_decoder.values()))

@@ -73,10 +73,10 @@ class Texts:
         end = self.reply("")
         spelled = self.tokenizer.decode(list(end), clean_up_tokenization_spaces=False)
         tokens = (*self.markers.alone(text.removesuffix(str(spelled))), *end)
-        self.markers.check(tokens, self._outline(prompt))
+        self.markers.check(tokens, self.outline(prompt))
         return tokens
 
-    def _outline(self, prompt: Prompt) -> str:
+    def outline(self, prompt: Prompt) -> str:
         """What the chat template writes between turns of such a prompt; empty for a text. Raises DataError."""
         roles = [turn["role"] for turn in chat.turns_of(prompt, self.system)] if prompt.messages else []
         return self._outlines(prompt, roles) if roles else ""
