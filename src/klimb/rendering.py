@@ -140,8 +140,8 @@ class _Answered(_Rows):
 
         Raises DataError where it is not read.
         """
-        grows = PLAIN if text.isascii() else GROWS
-        most, bound = self._most, grows * len(text.encode("utf-8", "surrogatepass")) + 2
+        size, plain = len(text.encode("utf-8", "surrogatepass")), len(text.encode("ascii", "ignore"))
+        most, bound = self._most, GROWS * (size - plain) + PLAIN * plain + 2
         bound = bound if most is None else min(most, bound)
         if bound <= left and not (self._scores and self._policy.markers.spelled(text)):
             return 0

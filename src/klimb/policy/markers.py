@@ -130,7 +130,7 @@ def _folded(text: str) -> str:
     """A text as tokenizers may read it: letters of one form and case, without accents."""
     if text.isascii():
         return text.casefold()
-    return "".join(letter for letter in normalize("NFKD", text).casefold() if not combining(letter))
+    return "".join(letter for letter in normalize("NFKD", normalize("NFKD", text).casefold()) if not combining(letter))
 
 
 def _unknown(tokenizer: Any) -> int | None:
