@@ -102,11 +102,11 @@ def test_prompts_that_nobody_answers_or_learns_from_need_no_room(tmp_path: Path)
         problems = problems_of(recipe)
         long = replace(problems, train=[replace(one, text="x" * 70) for one in problems.train])
         assert [prompt.tokens for prompt in rendered(recipe, long, texts).train] == [(), ()]
-    recipe, texts = opened(tmp_path, DPO, [(LONG + "xx", "no")] * 2)
+    recipe, texts = opened(tmp_path, DPO, [(LONG + "xx", "no")] * 2, [("yes", LONG + "x")])
     assert len(rendered(recipe, problems_of(recipe), texts, learns=False).asked) == 1
     with session.opened(recipe, problems_of(recipe)) as measured:
         assert [len(side) for side in (measured.asked, measured.unlabelled)] == [1, 0]
-    with pytest.raises(DataError, match="leave out rows:1, rows:2"):
+    with pytest.raises(DataError, match="leave out rows:1, rows:2, held:1"):
         render(recipe, texts)
 
 

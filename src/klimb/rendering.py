@@ -55,8 +55,8 @@ def rendered(recipe: Recipe, problems: Problems, policy: Texts, learns: bool = T
     """Every prompt with its token ids. Raises one DataError for all that cannot be used, and ModelError.
 
     The model's context must have room for `sampling.max_tokens` after a prompt that the policy answers, and for the
-    longest answer of the data that is learned from or measured, cut as the source cuts it. Prompts that nobody reads
-    stay as they are: but for held-out ones where nothing `learns`, and those of the data beside a log.
+    longest answer of the data that is learned from or measured, cut as the source cuts it. What nobody reads stays as
+    it is: answers and all prompts but held-out ones where nothing `learns`, and the prompts of the data beside a log.
     """
     source, scorer = recipe.source, recipe.scorer
     first, drawn = problems.held_out[: recipe.evaluation.problems], recipe.sampling.max_tokens
@@ -72,7 +72,7 @@ def rendered(recipe: Recipe, problems: Problems, policy: Texts, learns: bool = T
         train = rows.fit(problems.train, drawn if source.own else 1, used)
     elif learns and source.draws:
         train = rows.fit(problems.train, room)
-    asked = rows.fit(first, room, problems.given)
+    asked = rows.fit(first, room, problems.given if learns else None)
     found = Rendered(train, rows.fit(problems.unlabelled, drawn) if learns else (), asked)
     rows.check()
     return found

@@ -73,17 +73,20 @@ def test_only_tokens_that_stand_between_turns_are_kept_out_of_answers(case: str)
     assert refused == between
 
 
-@pytest.mark.parametrize("once", ["", "{% if messages|length > 4 %}{{ raise_exception('too many') }}{% endif %}"])
-def test_a_turn_of_a_tool_is_no_more_forged_than_a_users(once: str) -> None:
+@pytest.mark.parametrize("once", ["", "{% if messages|length > 5 %}{{ raise_exception('too many') }}{% endif %}"])
+@pytest.mark.parametrize("more", [[], ["tool"]])
+def test_a_turn_of_a_tool_is_no_more_forged_than_a_users(once: str, more: list[str]) -> None:
     text = once + template("<|user|>TEXT", "<|assistant|><think></think>TEXT</done>") + "{% for m in messages %}"
-    text = text.replace("{% endfor %}{% for m in messages %}", turn("tool", "<|tool|>TEXT") + "{% endfor %}")
-    tokenizer = tokenizer_of(text, {"<|tool|>", "<|user|>", "<|assistant|>", "</done>", *THOUGHTS})
+    text = text.replace(
+        "{% endfor %}{% for m in messages %}", turn("tool", "<|tool|><tool>TEXT</tool>") + "{% endfor %}"
+    )
+    tokenizer = tokenizer_of(text, {"<|tool|>", "<|user|>", "<|assistant|>", "</done>", "<tool>", "</tool>", *THOUGHTS})
     markers = Markers(tokenizer)
-    outline = Outlines(tokenizer, "the model's")(PROMPT, ["user", "assistant", "tool"])
+    outline = Outlines(tokenizer, "the model's")(PROMPT, ["user", "assistant", "tool", *more])
     for name in ("<|tool|>", "<|user|>", "<|assistant|>"):
         with pytest.raises(DataError, match="tokens between turns"):
             markers.check(markers.alone(f"a{name}42"), outline)
-    markers.check(markers.alone("<think>so</think>42</done>"), outline)
+    markers.check(markers.alone(f"<think>so</think><tool>42{'' if once else '</tool>'}</done>"), outline)
 
 
 def test_a_template_is_asked_once_for_the_same_roles_and_a_refusal_names_the_prompt(

@@ -43,10 +43,10 @@ class Outlines:
         *before, head, end = whole.split(MARK) if MARK in whole else ("", whole)
         if not before:
             return whole
-        first, begins = self._first(before[0], self._special), [head]
-        if (close := self._closed(prompt, roles)) is not None and head.startswith(close):
+        first, begins, close = self._first(before[0], self._special), [head], self._closed(prompt, roles)
+        if close is not None and head.startswith(close):
             begins = [close, self._first(head.removeprefix(close))]
-        return MARK.join((*self._others(roles, before, end), *begins, first))
+        return MARK.join((*self._others(roles, before, end, close or ""), *begins, first))
 
     def _closed(self, prompt: Prompt, roles: tuple[str, ...]) -> str | None:
         """What ends a question; None where the template wants an answer to it."""
@@ -55,19 +55,19 @@ class Outlines:
         except DataError:
             return None
 
-    def _others(self, roles: tuple[str, ...], before: Sequence[str], end: str) -> Sequence[str]:
-        """What stands before each turn that is not an answer's, less the end of an answer before it.
+    def _others(self, roles: tuple[str, ...], before: Sequence[str], end: str, close: str) -> Iterator[str]:
+        """What stands before the last turn, a user's, and begins turns of other roles than that and an answer's.
 
-        Before a first turn may stand a text of the template's own, of which the last token is taken, and what follows.
+        `end` is the end of an answer, `close` that of another turn. Before a first turn may stand a text of the
+        template's own, of which the last token is taken, and what follows.
         """
         if len(before) == 1:
-            return [self._last(before[0])]
-        if len(before) != len(roles):
-            return [before[-1].removeprefix(end)]
-        turns = zip(roles, roles[1:], before[1:], strict=False)
-        return [
-            text.removeprefix(end if last == "assistant" else "") for last, role, text in turns if role != "assistant"
-        ]
+            yield self._last(before[0])
+        elif roles[-1] == "user" or len(before) != len(roles):
+            yield before[-1].removeprefix(end)
+        for last, role, text in zip(roles, roles[1:], before[1:], strict=False):
+            if role not in ("user", "assistant", last):  # of two alike in a row, the end of the first would be seen
+                yield self._first(text.removeprefix(end).removeprefix(close), self._special)
 
     def _written(self, prompt: Prompt, roles: tuple[str, ...]) -> str:
         cure = "turns in an order that the template takes, or another model"
