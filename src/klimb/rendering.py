@@ -162,7 +162,7 @@ def _cures(misfits: Sequence[Misfit], context: int) -> list[str]:
     answers, prompts = context - size, context - need
     kept = {
         f"source.answer_tokens={answers}, which cuts the end of longer answers": answers / need * (answers >= drawn),
-        f"source.prompt_tokens={prompts}, which cuts the beginning of longer prompts": prompts / size,
+        f"source.prompt_tokens={prompts}, which cuts the beginning of longer prompts": prompts / max(size, 1),
     }
     found = sorted((cure for cure, share in kept.items() if share >= LEAST), key=lambda cure: -kept[cure])
     if not found and (both := max(drawn, context // 2)) < context:
