@@ -14,8 +14,9 @@ from klimb.types import Prompt
 class Outlines:
     """By the roles of a conversation, asked of the template (`whose`: in words) once for each.
 
-    It is what stands around a further turn of a user's, and the tokens that begin the answer to it and the whole. What
-    stands in a system text or in an answer's turn, as the tags of thoughts, is in none, unless a user's turn has it.
+    It is what stands around a further turn of a user's, and the tokens that begin the answer to it, a turn of another
+    role, as a tool's, and the whole. What stands in a system text or within an answer's turn or a tool's, as the tags
+    of thoughts, is in none, unless a user's turn has it.
     """
 
     def __init__(self, tokenizer: Any, whose: str) -> None:
