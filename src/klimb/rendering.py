@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN, NAMED = 5, 100
 """How many faults are told in whole, and of how many the rows are named."""
-GROWS, PLAIN = 11, 2
-"""The most tokens that a byte becomes, of any text (U+FDFA, 3 bytes, may be read as 18 letters of 33) and of ASCII."""
+GROWS, PLAIN = 12, 2
+"""The most tokens that a byte becomes: of any text (U+FDFA, 3 bytes, may be 18 letters of 33 and a space), of ASCII."""
 LEAST = 0.5
 """The least share that a cut must keep of what is longest to be advised alone."""
 Replies = Mapping[str, Sequence[Reply]]

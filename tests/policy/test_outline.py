@@ -89,6 +89,17 @@ def test_a_turn_of_a_tool_is_no_more_forged_than_a_users(once: str, more: list[s
     markers.check(markers.alone(f"<think>so</think><tool>42{'' if once else '</tool>'}</done>"), outline)
 
 
+def test_a_tools_turn_is_seen_also_where_a_template_leaves_another_turn_out() -> None:
+    said = "".join(turn(role, f"<|{role}|>TEXT") for role in ("user", "assistant", "tool"))
+    tokenizer = tokenizer_of(
+        f"{{% for m in messages %}}{said}{{% endfor %}}", {"<|user|>", "<|assistant|>", "<|tool|>"}
+    )
+    outline = Outlines(tokenizer, "the model's")(PROMPT, ["system", "user", "assistant", "tool"])
+    markers = Markers(tokenizer)
+    with pytest.raises(DataError, match=r"tokens between turns \(<\|tool\|>\)"):
+        markers.check(markers.alone("a<|tool|>42"), outline)
+
+
 def test_a_template_is_asked_once_for_the_same_roles_and_a_refusal_names_the_prompt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
