@@ -195,6 +195,10 @@ def test_coverage_pauses_only_where_it_is_not_asked_for(sources: list[object], t
     assert pauses(sources, test) is wanted
 
 
+def test_make_measures_the_packages_that_the_tests_know_as_the_core() -> None:
+    assert f"\nCORE := {' '.join(CORE)}\n" in (ROOT / "Makefile").read_text("utf-8")
+
+
 def test_coverage_of_the_core_is_paused_in_no_test_that_is_to_reach_it(request: pytest.FixtureRequest) -> None:
     control = getattr(request.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
     if control is None:

@@ -165,7 +165,7 @@ def _supplies(session: Session, version: Callable[[], str], stage: Timer, combin
         template=session.policy.template(),
         given=session.problems.given,
         encode=encoding(session.policy, recipe.scorer),
-        ended=session.policy.ended if recipe.scorer else lambda tokens: tokens,
+        ended=session.policy.ended if recipe.scorer else None,
         vocabulary=session.policy.model.get_input_embeddings().weight.shape[0],
         context=session.policy.context,
         demands=recipe.demands,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from klimb.data.base import Problems
-from klimb.errors import DataError
+from klimb.errors import DataError, named
 from klimb.recipe import Recipe
 from klimb.sources.given import Given
 from klimb.types import Encode, Prompt, Reply
@@ -15,8 +15,8 @@ from klimb.types import Encode, Prompt, Reply
 if TYPE_CHECKING:
     from klimb.policy.texts import Texts
 
-SHOWN, NAMED = 5, 100
-"""How many faults are told in whole, and of how many the rows are named."""
+SHOWN = 5
+"""How many faults are told in whole."""
 GROWS, PLAIN = 12, 2
 """The most tokens that a byte becomes: of any text (U+FDFA, 3 bytes, may be 18 letters of 33 and a space), of ASCII."""
 LEAST = 0.5
@@ -103,11 +103,9 @@ class _Rows:
             return
         shown = "; ".join(DataError(fault.asked, fault.found).line() for _, fault in self._faults[:SHOWN])
         found = f"{len(self._faults)} cannot be used: {shown}"
-        names, more = [name for name, _ in self._faults[:NAMED]], len(self._faults) - NAMED
-        rest = f" and {more:,} more" if more > 0 else ""
         cures = _cures([one for _, one in self._faults if isinstance(one, Misfit)], self._policy.context)
         cures += [cure for cure in dict.fromkeys(fault.cure for _, fault in self._faults) if cure]
-        leave = f"mend or leave out {', '.join(names)}{rest}"
+        leave = f"mend or leave out {named([name for name, _ in self._faults])}"
         raise DataError(f"use {self._count} prompts", found, "; or ".join([*cures, leave]))
 
     def _fit(self, prompt: Prompt, room: int, replies: Sequence[Reply]) -> Prompt:

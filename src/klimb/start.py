@@ -47,9 +47,10 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
     fresh = not RunDir(path).exists
     if fork and not fresh:
         raise RunError(f"fork {fork} into {path}", "a run is there", "name another run=DIR")
-    if fork:
-        _check_optimizer(recipe, fork, _origin(fork))
-        _check_average(recipe, _origin(fork))
+    origin = _origin(fork) if fork else None
+    if fork and origin:
+        _check_optimizer(recipe, fork, origin)
+        _check_average(recipe, origin)
     recipe = _dated(recipe, _parent(fork) if fork else None if fresh else RunDir.open(path))
     files = {str(file): _content(file) for file in recipe.files()}
     critic = _critic(recipe, files)
@@ -78,7 +79,7 @@ def beginning(recipe: Recipe, path: Path, data: str, fork: str | None) -> Iterat
             for one in broken:
                 checkpoint.set_aside(one)
             broken = []
-            start = checkpoint.adopt(_origin(fork), rundir.checkpoints, _left_behind(fork, critic))
+            start = checkpoint.adopt(origin or _origin(fork), rundir.checkpoints, _left_behind(fork, critic))
             rundir.event("forked", origin=fork)
         for one in broken:
             place = checkpoint.set_aside(one)

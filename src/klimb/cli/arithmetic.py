@@ -173,12 +173,10 @@ def _data(recipe: Recipe) -> list[str]:
 def _evaluation(recipe: Recipe) -> str:
     last, exam = recipe.training.steps, recipe.evaluation
     times = sum(exam.due(step, last) for step in range(last + 1))
-    if recipe.scorer and not recipe.data.answers:
-        return (
-            f"evaluation   none: a reward model answers nothing, and data.type={recipe.data.type} has no pairs to read"
-        )
     if recipe.scorer:
-        return f"evaluation   {times} times x at most {exam.problems} held-out pairs are read, nothing is sampled"
+        read = f"{times} times x at most {exam.problems} held-out pairs are read, nothing is sampled"
+        none = f"none: a reward model answers nothing, and data.type={recipe.data.type} has no pairs to read"
+        return f"evaluation   {read if recipe.data.answers else none}"
     asked = times * exam.problems
     share = asked / max(asked + _sampled(recipe), 1)
     return (

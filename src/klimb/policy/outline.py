@@ -66,11 +66,9 @@ class Outlines:
             yield self._last(before[0])
         elif roles[-1] == "user" or len(before) != len(roles):
             yield before[-1].removeprefix(end)
-        if len(before) < len(roles):  # some turn is not written, and which one is not seen
-            yield from (self._first(text.removeprefix(end).removeprefix(close), self._special) for text in before[1:])
-            return
+        unseen = len(before) < len(roles)  # which turn the template leaves out
         for last, role, text in zip(roles, roles[1:], before[1:], strict=False):
-            if role not in ("user", "assistant", last):  # of two alike in a row, the end of the first would be seen
+            if unseen or role not in ("user", "assistant", last):  # of two alike, the end of the first would be seen
                 yield self._first(text.removeprefix(end).removeprefix(close), self._special)
 
     def _written(self, prompt: Prompt, roles: tuple[str, ...]) -> str:

@@ -55,8 +55,8 @@ class Supplies:
     """The answers that the data give, by the prompt's id."""
     encode: Encode = lambda *_: ()
     """An answer's token ids, EOS last."""
-    ended: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda tokens: tokens
-    """A logged answer's token ids as they are learned from: as they were drawn, by a reward model with EOS last."""
+    ended: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
+    """A logged answer's token ids with EOS last, as a reward model learns from them; None = as they were drawn."""
     vocabulary: int = 2**31
     """How many token ids the policy knows."""
     context: int = 2**31

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from klimb.digests import sha256_of
-from klimb.errors import DataError
+from klimb.errors import DataError, named
 from klimb.sources.base import Demands
 from klimb.sources.buffer import Held, Replays
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Reason = tuple[str, str]
 UNWEIGHTED = "objective.type=sft source.type=successes, or objective.type=dpo source.type=logged_pairs"
 """What learns without importance weights."""
-NAMED = 100
-"""Of how many prompts that do not fit the names are told."""
 REASONS: Mapping[str, Reason] = MappingProxyType(
     {
         "replayed": ("was replayed there from another log", "the log that it comes from"),
@@ -167,14 +165,12 @@ def fits(log: Log, vocabulary: int, context: int, path: Path) -> None:
             faults.setdefault(name, f"prompt {name!r} has token {largest} or {longest} tokens with an answer")
     if not faults:
         return
-    names, more = [repr(name) for name in faults][:NAMED], len(faults) - NAMED
-    rest = f" and {more:,} more" if more > 0 else ""
     raise DataError(
         f"learn from {path}",
         f"{next(iter(faults.values()))} (a reward model's with EOS); the policy knows {vocabulary:,} tokens and reads "
         f"{context:,}",
-        f"the model whose tokenizer wrote the log, or one with a longer context; or a log without {', '.join(names)}"
-        f"{rest}",
+        "the model whose tokenizer wrote the log, or one with a longer context; or a log without "
+        + named([repr(name) for name in faults]),
     )
 
 

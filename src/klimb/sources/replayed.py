@@ -68,7 +68,8 @@ class ReplayedExperience:
     """The opened source."""
 
     def __init__(self, settings: Replayed, supplies: Supplies, log: Log) -> None:
-        log = replace(log, held=[_ended(held, supplies.ended) for held in log.held])
+        if supplies.ended is not None:
+            log = replace(log, held=[_ended(held, supplies.ended) for held in log.held])
         fits(log, supplies.vocabulary, supplies.context, settings.logs)
         self._settings, self._log, self._context = settings, log, supplies.context
         self._buffer = Buffer(settings, supplies.seed, log.held)
